@@ -99,8 +99,9 @@ def run_command() -> int:
 def application(command: str) -> "typer.Typer":
     """Return the Typer application of one command; calling it with a list of options runs the command.
 
-    command: key of COMMANDS, such as "measure_area"; KeyError for others. Only the module that
-    defines this command is imported, because import time is part of every job.
+    The call ends with SystemExit, unless it has standalone_mode=False. command: key of COMMANDS, such as
+    "measure_area"; KeyError for others. Only the module that defines this command is imported, because
+    import time is part of every job.
     """
     import typer
 

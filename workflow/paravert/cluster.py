@@ -101,8 +101,9 @@ def replace_commands(folder: Path) -> None:
     folder: executables that Snakemake calls instead of Slurm's commands of the same name (sacct,
     sbatch, squeue). Child processes inherit PATH and the environment variable PARAVERT_RUN, the id
     of this process. A replacement writes its messages to the stderr of the process with that id,
-    each message once: the file .snakemake/slurm_logs/told-<id>.log lists those already written.
-    Side effects: that file is deleted if it exists, and stderr is set to append mode.
+    each message once: the file .snakemake/slurm_logs/told-<id>.log in the working directory lists those
+    already written. Side effects: that file is deleted if it exists, its folder is made, and stderr is
+    set to append mode.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())

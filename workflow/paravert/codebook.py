@@ -401,9 +401,10 @@ COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERI
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
     """Return the descriptions of the cohort tables of one study.
 
-    carried: descriptions of the sheet's columns that paravert does not define; they are added at
-    the end of `subjects` and `ledger`. visits: whether subjects have several scans; every table
-    then has the column `visit` after `subject`, and both are part of its key.
+    They are in the order of COHORT_TABLES. carried: descriptions of the sheet's columns that paravert
+    does not define; they are added at the end of the tables `subjects` and `ledger`. visits: whether
+    subjects have several scans; every table then has the column `visit` after `subject`, and both are
+    part of its key.
     """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)
@@ -465,8 +466,9 @@ def write_dictionary(
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
     """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The cell
-    `allowed` separates several values by a semicolon and a space. The first line names the columns.
+    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The first line
+    has the names: table, column, type, unit, required ("yes" or empty), minimum, maximum, allowed
+    (values separated by "; "), meaning.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

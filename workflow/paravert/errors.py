@@ -104,8 +104,8 @@ class Caution(StrEnum):
 class InputError(Exception):
     """An input that cannot be used (file, setting, missing program); it stops the run with exit code 2.
 
-    where: path or name of the input. found_and_expected: what was found and what was expected
-    there. The message is "where: found_and_expected".
+    where: path or name of the input. found_and_expected: what was found and what was expected there.
+    The message is "where: found_and_expected". Both are texts in `args`, not attributes.
     """
 
     def __init__(self, where: Path | str, found_and_expected: str):
@@ -120,7 +120,7 @@ class SubjectFault(Exception):
 
     reason: code of the fault. message: what was found and what was expected, for tables and logs.
     It may contain tags, counts, millimetres and positions; never names, dates, identifiers, free
-    text or paths of the input.
+    text or paths of the input. Both are attributes.
     """
 
     def __init__(self, reason: Reason, message: str):
@@ -140,8 +140,8 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
 def unseen_character(text: str) -> str:
     """Return the code point, such as "U+000B", of the first invisible character in a text; "" if none.
 
-    Invisible: control characters except tab, line and paragraph separators, zero-width space, byte
-    order mark, surrogates.
+    Invisible: control characters (also line breaks, but not the tab); line and paragraph separators,
+    zero-width space, byte order mark, surrogates.
     """
     found = find_unseen(text)
     return f"U+{ord(found[0]):04X}" if found else ""

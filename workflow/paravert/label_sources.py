@@ -74,8 +74,9 @@ def label_source(setting: str | Mapping) -> LabelSource:
     """Return the meaning of foreign label values that the setting convert_dicom.labels_from describes.
 
     setting: a key of SOURCES ("paravert", "musclemap", "totalsegmentator_mr"), or a table {foreign
-    value: [muscle, side]} with values from 1 to 65535; several values may mean one muscle. Raises
-    InputError whose message lists every fault.
+    value: [muscle, side]}, not empty, with values from 1 to 65535 (int, or text of digits), and names
+    of anatomy.MUSCLES and SIDES; several values may mean one muscle. Raises InputError whose message
+    lists every fault.
     """
     if isinstance(setting, str) and setting in SOURCES:
         return SOURCES[setting]

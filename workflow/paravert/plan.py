@@ -38,10 +38,11 @@ COHORT_RULES = (
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
     """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
-    subjects: names of all scans of the cohort. subjects_per_shard: intended size. The number of
-    shards is a power of two, so that it changes only when the cohort doubles; the shard of a
-    subject follows from a SHA-256 of its name, and the name of the shard is its number in
-    hexadecimal. If subjects_per_shard is 1, the shard has the subject's name.
+    subjects: names of all scans of the cohort. subjects_per_shard: from 1; the mean size of a shard is
+    this at most. The number of shards is the smallest power of two that allows it, so that it changes
+    only when the cohort doubles; the shard of a subject follows from a SHA-256 of its name, and the name
+    of the shard is its number in hexadecimal, with leading zeros. If subjects_per_shard is 1, the shard
+    has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -56,10 +57,10 @@ def shard_plan(
     """Return {shard: its subjects}, both sorted; a shard is a group of subjects that one job processes.
 
     subjects: names of all scans of the cohort (the subject, or subject_visit in a sheet with
-    visits). subjects_per_shard: intended size. selection: names of the scans to process,
-    comma-separated; empty for all. Shards without a selected scan are left out; a selection does
-    not move a subject to another shard. sheet: its name, for the message of InputError, which is
-    raised for a selected name that is not in subjects.
+    visits). subjects_per_shard: largest mean size of a shard, for `shard_names`. selection: names of the scans
+    to process, comma-separated; empty for all. Other scans and shards without a selected scan are left
+    out; a selection does not move a subject to another shard. sheet: its name, for the message of
+    InputError, which is raised for a selected name that is not in subjects.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -235,8 +236,9 @@ def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | N
 
     step: any after convert_dicom. settings: JSON-able, the step's settings and further input files,
     from `with_subjects`. upstream: {step: `made_from` of its table}, for the steps in `step.after`
-    and `step.besides`. The digest is stored in the table. A later run computes it again; a
-    difference means that settings, inputs or the version of the step have changed since.
+    and `step.besides`; None if the table has none or was not read. The digest is stored in the table.
+    A later run computes it again; a difference means that settings, inputs or the version of the step
+    have changed since.
     """
     besides = [upstream[name] for name in step.besides]
     return digest([step.name, step.version, settings, upstream[step.after], *besides])
@@ -262,10 +264,11 @@ def cohort_made_from(
     """Return the digest (SHA-256, hexadecimal) of all inputs of the cohort tables but shard tables.
 
     plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}; columns
-    that hold paths are ignored. away: subjects whose images are missing. configuration: the whole
-    configuration as JSON text. split: digest of the model's list of training subjects. The versions
-    of the rules over the cohort (COHORT_RULES: gather_cohort to write_report) are included, too. If
-    the digest changes, Snakemake makes the cohort tables and everything after them again.
+    that hold paths are ignored. away: subjects whose images are missing, from `subjects_away`.
+    configuration: the whole configuration as JSON text. split: digest of the model's list of training
+    subjects, "" without a list. The versions of the rules over the cohort (COHORT_RULES: gather_cohort
+    to write_report) are included, too. If the digest changes, Snakemake makes the cohort tables and
+    everything after them again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -383,10 +386,11 @@ def check_shard_tables(
 ) -> None:
     """Raise InputError unless all shard tables were made from the current sheet and settings.
 
-    folder: contains one folder of tables per shard. plan: {shard: subjects}. settings: {step:
-    settings}, from `step_settings`. rows: {subject: row of the subject sheet as {column: text}}.
-    The error is about the first table that is damaged, lists other subjects, or was made from other
-    settings or another table of an earlier step. FileNotFoundError if a table is missing.
+    The tables are those of COHORT_STEPS: of all steps but dicomseg. folder: contains one folder of
+    tables per shard. plan: {shard: subjects}, from `shard_plan`. settings: {step: settings}, from
+    `step_settings`. rows: {subject: row of the subject sheet as {column: text}}. The error is about the
+    first table that is damaged, lists other subjects, or was made from other settings or another table
+    of an earlier step. FileNotFoundError if a table is missing. Changed images are not noticed.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

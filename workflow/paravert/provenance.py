@@ -63,9 +63,9 @@ def _state(path: str, found: os.stat_result | OSError) -> list:
 def files_below(folder: Path) -> list[Path]:
     """Return the paths of all files at any depth below a folder, sorted.
 
-    Links to folders are followed, each folder once. Broken links are listed as files, so that a
-    missing target is noticed. Raises OSError if a folder cannot be listed or a file cannot be
-    examined.
+    The paths begin with `folder`. Links to folders are followed, each folder once. Broken links are
+    listed as files, so that a missing target is noticed. Raises OSError if a folder cannot be listed or
+    a file cannot be examined.
     """
     files = []
     for place, found in _walk(folder):

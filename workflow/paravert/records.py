@@ -29,12 +29,12 @@ LEFTOVER_SECONDS = (
 class Outcome:
     """The outcome of one step of the workflow for one subject: analysed, or quarantined and why.
 
-    subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hexadecimal) of the
-    step's name and version and of all that the result depends on, from `plan.result_fingerprint`.
-    warnings: codes (errors.Caution). stage: name of the step that quarantined the subject, and
-    reason: its code (errors.Reason); both None if analysed. message: details of the reason or of a
-    warning; None if there are none. identity: fingerprint of the earliest result that had the same
-    files; by default the result's own. Later steps depend on the identity, so they keep their
+    subject: name of the scan. status: ANALYSED ("analysed") or QUARANTINED ("quarantined"). fingerprint:
+    SHA-256 (hexadecimal) of the step's name and version and of all that the result depends on, from
+    `plan.result_fingerprint`. warnings: codes (errors.Caution). stage: name of the step that quarantined
+    the subject, and reason: its code (errors.Reason); both None if analysed. message: details of the
+    reason or of a warning; None if there are none. identity: fingerprint of the earliest result that had
+    the same files; by default the result's own. Later steps depend on the identity, so they keep their
     results if this step makes the same files again.
     """
 
@@ -56,8 +56,8 @@ class Result:
     """The outcome of one step for one subject, with the rows that the subject adds to the step's table.
 
     outcome: analysed or quarantined, with reason and warnings. rows: one dict per row, {column:
-    value}, without the columns of the outcome; empty if quarantined. held: whether the result was
-    kept from an earlier run and not computed in this one.
+    value}, without subject and the other columns of tables.OUTCOME; empty if quarantined. held: whether
+    the result was kept from an earlier run and not computed in this one.
     """
 
     outcome: Outcome
@@ -86,9 +86,9 @@ class StoredResult:
 class ResultStore:
     """Reads and writes the stored result of one step for one subject: its files and a record (JSON).
 
-    The record holds the outcome, the table rows, and size and time of each file. home: the
-    subject's folder. step: name of the step. record: file name of the record in home. owns: names
-    of the files and folders in home that only this step writes.
+    The record holds the outcome, the table rows, and size and time of each file. home: folder of the
+    scan in results/subjects; `begun` makes it. step: name of the step. record: file name of the record
+    in home. owns: names of the files and folders in home that only this step writes.
     """
 
     home: Path
@@ -211,7 +211,7 @@ class ResultStore:
         self.forget_crashes()
 
     def clear(self) -> None:
-        """Delete the record and all files of the stored result."""
+        """Delete the record and all files of the stored result; the number of crashes stays."""
         self._forget()
         self._remove_all_but([])
 

@@ -21,10 +21,11 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     """Write the table of one step for one shard as a Parquet file, completely or not at all.
 
     Shard: a group of subjects that one job processes. path: of the file. step: whose table it is.
-    results: outcome and rows of each subject; the table keeps their order. made_from: digest
-    (hexadecimal) of everything the table was made from. The file's metadata hold `made_from` and
-    the outcomes of all subjects (JSON). Raises ValueError if the rows do not fit the table's
-    description.
+    results: outcome and rows of each subject; the table keeps their order and adds the column subject.
+    If `step.table.per_subject`, it also has the columns of the outcome, and a row for a subject without
+    rows. made_from: digest (hexadecimal) of everything the table was made from. The file's metadata hold
+    `made_from` and the outcomes of all subjects (JSON). Raises ValueError if the rows do not fit the
+    table's description, KeyError for a column that it lacks.
     """
     rows = []
     for result in results:
@@ -41,7 +42,7 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 def outcome_row(outcome: Outcome) -> dict:
     """Return an outcome as one table row, {column: value} with the columns of tables.OUTCOME.
 
-    outcome: of one step for one subject. Its fingerprint and identity are left out.
+    These are subject, status, warnings, stage, reason and message. outcome: of one step for one subject.
     """
     row = asdict(outcome)
     del row["fingerprint"], row["identity"]

@@ -45,7 +45,7 @@ MOST_CRASHES = 2  # the first may be caused by another subject; the second canno
 class Task:
     """One subject that a step is to process, and what its result depends on.
 
-    subject: its name. depends_on: JSON-able dict of everything on which the result depends besides
+    subject: name of the scan. depends_on: JSON-able dict of everything on which the result depends besides
     the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether the
     inputs are missing or unreadable; a stored result is then kept, whatever depends_on says, if its
     files are unchanged and the previous step's result is the one that it was made from.
@@ -61,8 +61,8 @@ class Product:
     """What a step returns for one subject that it could analyse.
 
     rows: one dict per row of the shard's table, {column: value} without the column `subject`.
-    warnings: codes about the data. note: details of the warnings, for the column `message`; None if
-    there are none.
+    warnings: codes about the data (errors.Caution). note: details of the warnings, for the column
+    `message`; None if there are none.
     """
 
     rows: list[dict]
@@ -88,9 +88,9 @@ def work_through(
     the subject's files into the folder and returns its rows and warnings; the files are then moved
     to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined;
     any other exception fails the job. folder: holds a folder per subject. out: Parquet file of the
-    table. workers: number of worker processes, to which `do` is pickled; 0 computes in this
-    process. A subject whose stored result has the same fingerprint is not computed again. Raises
-    ChildProcessError, after all other subjects, if a worker process died.
+    table, in order of subject. workers: number of worker processes, to which `do` is pickled; 0
+    computes in this process. A subject whose stored result has the same fingerprint is not computed
+    again. Raises ChildProcessError, after all other subjects, if a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -118,9 +118,9 @@ def work_after(
     step_name: key of STEPS. do: function (task, empty folder) that writes the subject's files into
     the folder and returns its rows and warnings; the files are then moved to `folder/<subject>/`.
     If it raises SubjectFault or MemoryError, the subject is quarantined; any other exception fails
-    the job. folder: holds a folder per subject. out: Parquet file of the table. workers: number of
-    worker processes, to which `do` is pickled; 0 computes in this process. settings: JSON-able,
-    what results depend on besides the previous step. applies: function of a subject's name that
+    the job. folder: holds a folder per subject. out: Parquet file of the table, in order of subject.
+    workers: number of worker processes, to which `do` is pickled; 0 computes in this process. settings:
+    JSON-able, what results depend on besides the previous step. applies: function of a subject's name that
     returns whether its result depends on `settings`; None if every result does. own: {subject:
     settings on which its result alone depends}, whatever `applies` returns. files: {subject: path
     of a further input file, "" for none}; its size and time count as a setting. While it cannot be
@@ -167,9 +167,9 @@ def overlapped_after(
     empty folder) that writes the subject's files into the folder and returns its rows and warnings;
     the files are then moved to `folder/<subject>/`. If one of the three raises SubjectFault or
     MemoryError, the subject is quarantined; any other exception fails the job. folder: holds a
-    folder per subject. out: Parquet file of the table. settings: JSON-able, what results depend on
-    besides the previous step. applies: function of a subject's name that returns whether its result
-    depends on `settings`; None if every result does.
+    folder per subject. out: Parquet file of the table, in order of subject. settings: JSON-able, what
+    results depend on besides the previous step. applies: function of a subject's name that returns
+    whether its result depends on `settings`; None if every result does.
 
     A subject whose stored result has the same fingerprint is not computed again. Raises InputError
     if files of an earlier step were changed since it wrote them.
@@ -226,7 +226,9 @@ def tasks_after(
 
     There is one task per subject that the previous step analysed. shard_table: the previous step's
     table. depends_on: function of a subject's name that returns, as a JSON-able dict, what its
-    result depends on besides the previous step's result; None if nothing.
+    result depends on besides the previous step's result; None if nothing. `Task.depends_on` is this
+    dict with the identity of the previous step's result under "upstream". Outcomes: quarantined
+    subjects included, in the order of the table.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -277,9 +279,10 @@ class _Shard:
         """Yield a result per job, as it is done; jobs whose last run crashed come last, alone.
 
         do: called in a worker as do(task, folder); it writes its files into folder, which is empty,
-        and returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised
-        here. jobs: one per subject, with its crash count. workers: processes; 0: this one. A second
-        crash quarantines the subject. Raises ChildProcessError after all others if a worker died.
+        and returns rows and warnings. Its SubjectFault or MemoryError becomes a quarantine, other
+        exceptions are raised here. jobs: one per subject, with its crash count. workers: processes; 0,
+        or a single job that never crashed: this one. A second crash quarantines the subject; after any
+        other death of a worker, ChildProcessError is raised once all other jobs are done.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.
@@ -349,7 +352,10 @@ class _Shard:
     def overlapped(
         self, read: Callable, compute: Callable, write: Callable, jobs: Sequence[_Job]
     ) -> Iterator[Result]:
-        """Yield the result of each subject, see `overlapped_after`."""
+        """Yield the result of each subject: kept ones first, then the others in the order of jobs.
+
+        Called as read(task), compute(inputs), write(task, results, folder); only compute in this thread.
+        """
         waiting = []
         for job in jobs:
             kept = self._kept(self.store(job.task.subject), job)
@@ -388,7 +394,7 @@ class _Shard:
             expected = found.upstream
 
     def store(self, subject: str, step: Step | None = None) -> ResultStore:
-        """Return the store of a subject's result; step: None for this one."""
+        """Return the store of a subject's result of a step; step: None for the step of this shard."""
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 

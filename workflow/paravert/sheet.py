@@ -57,7 +57,8 @@ class Sheet(NamedTuple):
     """A subject sheet that was read without faults.
 
     rows: one dict per row, {column: text}, in the order of the file; "" where unknown, paths
-    absolute, numbers with a decimal point, sex F or M. types: {column: "number", "yes/no",
+    absolute, numbers with a decimal point, sex F or M. Each has all columns that paravert defines, named
+    in lower case, even if the file lacks them, and the others. types: {column: "number", "yes/no",
     "category", "text", "date" or "path"} of each column that paravert does not define, and of
     n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for
     columns in `types`, from another worksheet of the workbook. dated: whether the column

@@ -226,7 +226,10 @@ def _checked(line: Line, names: list[str]) -> Row:
 
 
 def cell_fault(cell: str) -> str:
-    """Return why a text cannot be in a cell of the sheet: too long, or an invisible character; "" if it can."""
+    """Return why a text cannot be in a cell of the sheet: too long, or an invisible character; "" if it can.
+
+    Too long: more than 4096 (CELL_LIMIT) characters. Invisible: a tab, or as in `unseen_character`.
+    """
     if len(cell) > CELL_LIMIT:
         return f"{len(cell)} characters, expected at most {CELL_LIMIT}"
     unseen = "U+0009 (tab)" if "\t" in cell else unseen_character(cell)

@@ -79,7 +79,7 @@ class Step:
         return VERSIONS[self.name]
 
     def table_file(self, shard: Path) -> Path:
-        """Return the path of the step's table (Parquet) in the folder of a shard's tables."""
+        """Return the path of the step's table (Parquet) in `shard`, the folder of one shard's tables."""
         return shard / f"{self.table.name}.parquet"
 
 

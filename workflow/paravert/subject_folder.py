@@ -38,7 +38,8 @@ class SubjectFolder:
     the name of a folder of NIfTI files, one per stack: IMAGE_FOLDER "image" (converted images),
     WATER_FOLDER "water" and FAT_FOLDER "fat" (Dixon images), TRUTH_FOLDER "truth" and TRUTH2_FOLDER
     "truth2" (manual label maps of the first and second rater), GIVEN_FOLDER "given" (label maps
-    named in the sheet) or LABELS_FOLDER "labels" (label maps of segment_muscles).
+    named in the sheet) or LABELS_FOLDER "labels" (label maps that are measured, written by
+    segment_muscles: the given ones where there are any, elsewhere the network's).
     """
 
     home: Path

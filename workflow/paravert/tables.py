@@ -84,9 +84,9 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
 def check(table: Table, data: pa.Table) -> None:
     """Raise ValueError unless an Arrow table fits its description.
 
-    table: the description. data: the rows. The error is about the first fault: other columns or
-    types, null in a required column, infinity or NaN, a value outside the range or the allowed
-    ones, or rows with the same key.
+    table: the description. data: the rows. The error is about the first fault: other columns, another
+    order or type, null in a required column, infinity or NaN in a column of numbers, a value outside
+    the range or the allowed ones, or rows with the same key. Values within lists are not checked.
     """
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
@@ -132,8 +132,8 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a draft path that replaces the file `path` if the `with` block ends without error.
 
-    Missing parent folders are made. After an error or a kill, `path` is unchanged: the old file, or
-    none.
+    The block must write the draft, which lies in a temporary folder beside `path`. Missing parent folders
+    are made. After an error or a kill, `path` is unchanged: the old file, or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
@@ -149,9 +149,10 @@ def whole_tables(
     """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
     folder: an existing one, where the files `<table name>.parquet` appear, or replace older ones, when
-    the block ends without error; after an error it is unchanged. tables: their descriptions. metadata:
-    key-value metadata of every file, as in `write`. append checks the rows and raises ValueError as
-    `check`; rows with the same key in different calls are not noticed.
+    the block ends without error; after an error it is unchanged. tables: their descriptions; append
+    takes no other table. metadata: further key-value metadata of every file; unit and meaning of each
+    column are added. append raises ValueError if the rows do not fit the description (`check`); rows
+    with the same key in different calls are not noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
         drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}
@@ -196,7 +197,7 @@ def fraction(name: str, meaning: str, *, minimum: float = 0) -> Column:
 def quantity(name: str, unit: str, meaning: str, *, required: bool = False) -> Column:
     """Return the description of a column of numbers (float64) that are not negative.
 
-    name, unit, meaning: of the column. required: whether null is forbidden.
+    name, unit, meaning: of the column; unit such as "mm2". required: whether null is forbidden.
     """
     return Column(name, NUMBER, unit, meaning, required, minimum=0)
 
@@ -315,7 +316,8 @@ LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
 def level(name: str, meaning: str) -> Column:
     """Return the description of a column of vertebral levels: 1 is mid L1, 4.5 disc L4/5, 6 mid S1.
 
-    name, meaning: of the column. Values are from LOWEST_LEVEL (T11) to HIGHEST_LEVEL (S3), or null.
+    name, meaning: of the column. Values are numbers from -1.0 (T11, LOWEST_LEVEL) to 8.0 (S3,
+    HIGHEST_LEVEL), or null.
     """
     return Column(name, NUMBER, "level", meaning, minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL)
 

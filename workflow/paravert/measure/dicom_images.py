@@ -67,9 +67,9 @@ class StoredPixels:
 def stack_names(scan: str, salts: Mapping[int, str], subject: str = "") -> dict[int, StackName]:
     """Return {stack number: identifiers of the stack in DICOM} for all stacks of a scan.
 
-    scan: its name. salts: {stack number: SHA-256 (hexadecimal) of the stack's image file}; UIDs are
-    hashed from scan and salts. subject: pseudonym for PatientID (0010,0020); "" if it is the scan's
-    name.
+    scan: its name. salts: {stack number: SHA-256 (hexadecimal) of the stack's image file}, of all its
+    stacks; UIDs are hashed from scan and salts. subject: pseudonym for PatientID (0010,0020); "" if
+    it is the scan's name.
     """
     words = (scan, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")
@@ -114,10 +114,10 @@ def mr_images(
 ) -> list[Dataset]:
     """Return a stack as MR images (pydicom datasets), one per slice, caudal to cranial.
 
-    volume: of the stack; its affine gives the positions. content: its voxels as 16-bit integers.
-    thickness_mm: SliceThickness (0018,0050) per slice, None if unknown: the attribute is then
-    empty. name: identifiers of the stack. The datasets (MR Image Storage) hold voxels, geometry and
-    the pseudonym, and nothing from the source files.
+    volume: of the stack; its affine gives the positions, its array is not used. content: its voxels
+    as 16-bit integers, from `stored_pixels`. thickness_mm: SliceThickness (0018,0050) per slice, None
+    if unknown: the attribute is then empty. name: identifiers of the stack. The datasets (MR Image
+    Storage) hold voxels, geometry and the pseudonym, and nothing from the source files.
     """
     lps = LPS_TO_RAS @ volume.affine
     right, down = lps[:3, 0] / volume.column_spacing_mm, lps[:3, 1] / volume.row_spacing_mm

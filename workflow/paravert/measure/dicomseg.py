@@ -105,10 +105,10 @@ def segmentation(
     """Return the label map of a stack as a binary DICOM segmentation (highdicom's dataset).
 
     images: DICOM dataset of each slice, caudal to cranial, from `mr_images`. labels: integers
-    (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background; at least one label. name:
-    identifiers of the stack. method: how the labels were made. Each muscle and side that occurs is
-    a segment, numbered from 1 without gaps (the standard requires this) and named in SegmentLabel
-    (0062,0005), with one frame per slice in which it occurs.
+    (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background; not all 0. name: identifiers
+    of the stack. method: how the labels were made. Each muscle and side that occurs is a segment,
+    numbered from 1 without gaps (the standard requires this) and named in SegmentLabel (0062,0005),
+    with one frame per slice in which it occurs. The dataset is not written to a file.
     """
     from highdicom.seg import Segmentation
 
@@ -206,8 +206,8 @@ def dicomseg(
     Each subject's folder gets the segmentations dicomseg/stack-NN.dcm and the images
     dicomseg/image/stack-NN/NNNN.dcm. These are written anew from the converted stack, without the
     patient's name and other identifiers of the original files. A stack without labels gets neither.
-    Writes the table `dicomseg` of these subjects, a row per subject and stack; a subject that fails
-    has its reason there. Raises InputError if highdicom is not installed.
+    Writes the table `dicomseg` of these subjects, a row per subject and stack; a subject that fails has
+    no row, but its reason in the metadata of the file. Raises InputError if highdicom is not installed.
     """
     _check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}

@@ -45,10 +45,11 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
     """Return the SD of the noise in the water and fat images of a Dixon scan; 0 if there is no air.
 
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
-    is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels whose
-    values are distributed as noise (Rayleigh) with similar power (mean square) in both images. It is
-    sqrt(median power / 2) over those of these blocks, of all slices, whose power is at most twice its
-    10th percentile. 0 if there are fewer than 20 such blocks.
+    is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels, of all
+    slices, whose values are distributed as noise (Rayleigh) in both images, with powers (mean squares)
+    that differ by less than a factor of 1.5. Of these it takes the blocks whose power, the mean of both
+    images, is at most twice the 10th percentile, and returns sqrt(median power / 2). 0 if fewer than 20
+    blocks are left.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
@@ -97,9 +98,9 @@ def dixon_columns(
     as in anatomy.LABELS, 0 background. swapped: bool (slices, 2), sides (left, right) of slices in
     which fat and water are swapped; None: none. Returns {column: array (slices, 8)}, array column k
     for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to 1),
-    corrected for noise; eroded_dixon, the same without the muscle's outermost pixels, also NaN if no
-    pixel is left; reason_dixon, None or why both are NaN: "absent" (no pixel in the slice),
-    "fat-water-swapped", or "single-value" (no signal in either image).
+    both without their noise floor; eroded_dixon, the same without the muscle's outermost pixels, also
+    NaN if no pixel is left; reason_dixon, None or why both are NaN, the first that applies: "absent"
+    (no pixel in the slice), "fat-water-swapped", or "single-value" (sum of fat and water not above 0).
     """
     noise = noise_sd(water, fat)
     fat, water = without_noise(fat, noise), without_noise(water, noise)
@@ -187,7 +188,7 @@ def find_swaps(
     """Return in which slices and sides of a stack fat and water are swapped in the Dixon images.
 
     water, fat: magnitude images, (slices, rows, columns), rows towards the back. labels: label map
-    of that shape. spacing_mm: distance between rows, and between columns.
+    of that shape, 1 to 8 as in anatomy.LABELS. spacing_mm: distance between rows, and between columns.
 
     Method: in each image column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than
     skin) with most fat is compared with the layer with most water, by (fat - water) / (fat +

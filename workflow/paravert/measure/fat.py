@@ -85,8 +85,8 @@ def fat_fractions(
     """Return the fat fraction of all muscles of one subject by every method of tables.FAT_METHODS.
 
     Methods: Otsu's threshold over the muscle pixels of the subject (otsu_subject), of a muscle and side
-    (otsu_muscle), of one slice of it (otsu_muscle_slice), or over whole images (otsu_image); linear scale
-    between lean muscle and fat (linear, and linear_spread, which corrects the fat in lean muscle).
+    (otsu_muscle), of one slice of it (otsu_muscle_slice), or over all images (otsu_image); linear scale
+    between lean muscle and fat of each stack (linear, and linear_spread, which corrects lean for its fat).
     images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
     (slices, rows, columns). spacings_mm: per stack, distance between rows and between columns.
     outside: per stack, the reason code why no method applies (such as "fat-not-bright"), or None if they
@@ -98,7 +98,7 @@ def fat_fractions(
         reason_<method>        None, or why it is NaN: absent (no pixel in the slice), the reason in
                                `outside`, single-value (all pixels of the method are equal), low-contrast
                                (otsu_image: threshold not above muscle), no-lean-reference and
-                               no-fat-reference (linear methods: too few pixels, or too little contrast)
+                               no-fat-reference (linear methods, whole stack: too few pixels or contrast)
         eroded_<method>        the same without the muscle's outermost pixels; also NaN, without a
                                reason, if no pixel is left
         separability_<method>  of the Otsu methods only: variance between the two classes over total

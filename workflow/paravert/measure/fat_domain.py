@@ -83,9 +83,9 @@ class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
     sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also where
-    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: code for
-    why there is no fat fraction; None if there is one. differs: whether header and pixels disagree on
-    the sequence.
+    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: why
+    there is no fat fraction, "fat-not-bright", "low-contrast" or "no-fat-reference"; None if there is
+    one. differs: whether header and pixels disagree on the sequence.
     """
 
     sequence: str
@@ -130,8 +130,8 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
 def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
     """Return a sentence on the sequence by header and pixels and on the contrast of fat, for a warning.
 
-    header: class of the sequence by the image header. seen: brightness of fat in the pixels. domain:
-    from `domain_of` for these two.
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of fat
+    in the pixels. domain: from `domain_of` for these two.
     """
     names = f"sequence {header} by the header"
     if domain.sequence != header:
@@ -154,10 +154,11 @@ def fat_contrast(
 
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
-    layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
-    Muscle: `lean_muscle` (mean and SD from the darker pixels) of erector spinae and multifidus, of all
-    muscles if these have fewer than 50 pixels, without their outermost pixels. Returns NOT_SEEN, with
-    NaN, if there are fewer than 50 pixels of muscle, or 20 columns that show something behind it.
+    layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over the columns of all
+    slices. Muscle: `lean_muscle` (mean and SD from the darker pixels) of erector spinae and multifidus,
+    of all muscles if these have fewer than 50 pixels, without their outermost pixels. Returns NOT_SEEN,
+    with NaN, if all slices have fewer than 50 pixels of muscle, or 20 columns that show something
+    behind it.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)

@@ -33,8 +33,9 @@ class LabelledStack:
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
     body's long axis. slab_mm: (slices,), length along the normal by which a slice's area is
     multiplied for its volume: distance of slice centres, or thickness of a single slice. overlaps:
-    (slices,) bool, whether a slice cuts a stack of lower number. row_spacing_mm, column_spacing_mm:
-    distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
+    (slices,) bool, whether a slice cuts a slice of a stack of lower number, so that volumes leave it
+    out. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
+    adjacent columns. not_labelled: {(muscle,
     side)} that the source of the labels does not contain, so that their measures are unknown.
     header_sequence: class of the sequence by the header, one of tables.SEQUENCES; "unknown" if
     slices differ. Raises ValueError if labels and geometry differ in the number of slices.
@@ -72,7 +73,9 @@ class LabelledStack:
 def read_labelled_stacks(home: Path) -> list[LabelledStack]:
     """Read the label map and geometry of every stack of a subject and return them, ordered by number.
 
-    home: the subject's folder. Raises InputError if the label map of a stack is missing.
+    home: folder of the scan in results/subjects. The labels are those that are measured: of the network,
+    or given in the subject sheet. Raises InputError if the label map of a stack is missing,
+    FileNotFoundError if the geometry (slices.parquet) is.
     """
     geometry = pq.read_table(
         SubjectFolder(home).slices_file,
@@ -109,19 +112,20 @@ def _existing(path: Path) -> Path:
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
     """Return the predicted IoU of each label in each slice, float (slices, 8).
 
-    It is the model's estimate of the IoU with a manual mask, 0 to 1. home: the subject's folder.
-    stack: its number, from 1. Column k is for label value k + 1. NaN if the labels were given in the
-    subject sheet, or the model has no calibration for the muscle. Where the network gave no pixel the
-    label: 0 if its probabilities suggest that it missed the muscle, otherwise NaN. Raises InputError if
-    the file is missing.
+    It is the model's estimate of the IoU with a manual mask, 0 to 1, of the labels before they were
+    cleaned. home: folder of the scan in results/subjects. stack: its number, from 1. Column k is for
+    label value k + 1. NaN if the labels were given in the subject sheet, or the model has no calibration
+    for the muscle. Where the network gave no pixel the label: 0 if its probabilities suggest that it
+    missed the muscle, otherwise NaN. Raises InputError if the file is missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
-    """Return the image of a stack, (slices, rows, columns), caudal to cranial.
+    """Return the converted image of a stack, (slices, rows, columns), caudal to cranial.
 
-    home: the subject's folder. stack: its number, from 1. The data type is that of the NIfTI file.
+    Rows run towards the back, columns to the left. home: folder of the scan in results/subjects. stack:
+    its number, from 1. The data type is that of the NIfTI file.
     """
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
@@ -129,9 +133,10 @@ def read_image(home: Path, stack: int) -> np.ndarray:
 def read_truth(home: Path, stack: int, kind: str = TRUTH_FOLDER) -> np.ndarray | None:
     """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
 
-    home: the subject's folder. stack: its number, from 1. kind: TRUTH_FOLDER for the first rater,
-    TRUTH2_FOLDER for the second. Slices and pixels are those of `read_image`, caudal to cranial. Values
-    are 1 to 8 as in anatomy.LABELS; 0 is background, or a muscle or slice that nobody outlined.
+    home: folder of the scan in results/subjects. stack: its number, from 1. kind: TRUTH_FOLDER for the
+    first rater, TRUTH2_FOLDER for the second. Slices and pixels are those of `read_image`, caudal to
+    cranial. Values are 1 to 8 as in anatomy.LABELS; 0 is background, or a muscle or slice that this
+    rater did not outline.
     """
     path = SubjectFolder(home).stack_file(kind, stack)
     return read_volume(path).array if path.is_file() else None
@@ -159,8 +164,9 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
     """Return columns of a stack as table rows: one dict per slice, muscle and side.
 
     stack: its number, from 1. columns: {column: array (slices, 8), or (slices,) if it is the same
-    for all muscles}; array column k is for label value k + 1. NaN becomes None (null). Each row
-    also has the keys stack, slice (from 0, caudal to cranial), muscle and side.
+    for all muscles}, at least one; array column k is for label value k + 1. NaN becomes None (null).
+    Each row also has the keys stack, slice (from 0, caudal to cranial), muscle and side. Rows are in
+    order of slice, then of label value; each slice has all eight.
     """
     slices = len(next(iter(columns.values())))
     values = [_python_values(column, slices) for column in columns.values()]
@@ -180,9 +186,9 @@ def with_unknown(
 ) -> list[dict]:
     """Return table rows with null measures for muscles that the source of the labels does not contain.
 
-    rows: from `stack_rows`, of any slices. stack: its not_labelled names these muscles and sides.
-    measures: columns that become None. reasons: columns that get the code "not-labelled". Rows of
-    other muscles stay as they are.
+    rows: from `stack_rows` of this stack, all or some; not changed. stack: its not_labelled names these
+    muscles and sides. measures: columns that become None. reasons: columns that get the code
+    "not-labelled". Rows of other muscles stay as they are.
     """
     unknown = dict.fromkeys(measures) | dict.fromkeys(reasons, NOT_LABELLED)
     return [

@@ -47,11 +47,12 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
     """Return the signal of muscle without fat over a stack; the surface's width is the SD of the noise.
 
     For stacks in which no muscle pixel is free of fat. image: (slices, rows, columns). labels:
-    label map of that shape. fat: the second result of `linear.reference_surfaces`. For each section
-    (a muscle side in a slice), the SD of its signal beyond noise gives its mean fat fraction
-    (`mean_of_spread`), from which its signal without fat follows. A surface of first order is fitted to these
-    signals; lean sections have the largest weight. Raises NoReference ("no-lean-reference") if no
-    section has 50 pixels inside its outermost ones.
+    label map of that shape, 1 to 8 as in anatomy.LABELS. fat: the second result of
+    `linear.reference_surfaces`. For each section (a muscle side in a slice), the SD of its signal
+    beyond noise gives its mean fat fraction (`mean_of_spread`), from which its signal without fat
+    follows. A surface of first order, with a term row x column, is fitted to these signals; lean
+    sections have the largest weight. Raises NoReference ("no-lean-reference") if no section has 50
+    pixels inside its outermost ones.
     """
     pixels = nonzero_indices(inner_pixels(labels))
     signal, value = image[pixels].astype(np.float64), labels[pixels].astype(np.int64)

@@ -92,9 +92,9 @@ def fraction_between(
     """Return the signal of some pixels on a scale from lean muscle (0) to fat (1), float (pixels,).
 
     lean, fat: signals of the two over the stack. image: (slices, rows, columns). indices: slice,
-    row and column of the pixels. Values beyond 0 and 1 are not clipped. Raises NoReference
-    ("no-fat-reference") if at one of the pixels fat is less than 4 times lean.width, the SD of lean
-    muscle, brighter than lean muscle.
+    row and column of the pixels, three int arrays (pixels,), one pixel at least. Values beyond 0 and 1
+    are not clipped. Raises NoReference ("no-fat-reference") if at one of the pixels fat is less than 4
+    times lean.width, the SD of lean muscle, brighter than lean muscle.
     """
     zero = lean.at(indices)
     reach = fat.at(indices) - zero
@@ -108,11 +108,12 @@ def reference_surfaces(
 ) -> tuple[SignalSurface, SignalSurface]:
     """Return the signals of lean muscle and of fat over a stack, (lean, fat), as surfaces.
 
-    Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels within 15
-    mm of the muscles; Otsu's threshold separates darker from brighter. image: (slices, rows,
-    columns). labels: label map of that shape. spacing_mm: distance between rows, and between
-    columns. Raises NoReference ("no-lean-reference", "no-fat-reference") if there are fewer than 50
-    pixels of either.
+    Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels outside the
+    muscles, within 15 mm of them in the slice; Otsu's threshold of both sets together, without what is
+    darker than muscle, separates darker from brighter. Of each set at most 10,000 pixels of every second
+    row and column are used. image: (slices, rows, columns). labels: label map of that shape, 0 outside
+    the muscles. spacing_mm: distance between rows, and between columns. Raises NoReference
+    ("no-lean-reference", "no-fat-reference") if fewer than 50 pixels of either lie near its mode.
     """
     coarse = (slice(None), slice(None, None, GRID_STEP), slice(None, None, GRID_STEP))
     muscle = labels[coarse] > 0

@@ -72,9 +72,10 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
     """Return one picture with up to 12 slices of a subject and outlined muscles, uint8 (rows, columns).
 
-    The values are indices into slice_picture.PALETTE. subject: name, written at the top. stacks:
-    what to show. Slices run from caudal to cranial and have one scale; the left of the image is the
-    subject's right. Manual masks are thin white lines over the muscles.
+    The values are indices into slice_picture.PALETTE. subject: name, written at the top. stacks: what
+    to show, at least one. Slices run from caudal to cranial, row by row, four in a row, and have one
+    scale; the left of the image is the subject's right. Manual masks are thin white lines over the
+    muscles.
     """
     slices = [(shown, index) for shown in stacks for index in range(len(shown.grey))]
     picks = slices_to_show(
@@ -185,7 +186,8 @@ def draw_preview(
 def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
     """Return the name of the vertebra or disc nearest to each slice: {subject: {stack: {slice: name}}}.
 
-    table: shard table of find_levels (Parquet). A slice of unknown level has no entry.
+    table: shard table of find_levels (Parquet). Stacks are numbered from 1, slices from 0; names are
+    such as "L4" or "L3/4". A slice of unknown level has no entry.
     """
     found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():

@@ -51,9 +51,9 @@ def write_sagittal(
 def read_sagittal_lines(home: Path) -> tuple[list[int], list[list[float] | None]] | None:
     """Return size and lines of a subject's sagittal picture: ([width, height], [line per axial slice]).
 
-    home: the subject's folder. A line is where an axial slice cuts the picture, [x, y, x, y] of its ends
-    in pixels from the upper left, or None if it does not; lines are ordered by stack number, then from
-    caudal to cranial. Returns None if there is no sagittal picture.
+    home: folder of the scan in results/subjects. A line is where an axial slice cuts the picture,
+    [x, y, x, y] of its ends in pixels from the upper left, or None if it does not; lines are ordered by
+    stack number, then from caudal to cranial. Returns None if there is no sagittal picture.
     """
     file = home / REVIEW_FOLDER / SAGITTAL_LINES
     if not file.is_file():
@@ -86,7 +86,8 @@ def cut_lines(plane: np.ndarray, shape: tuple[int, int], geometry: SliceGeometry
 
     plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows
     and columns. geometry: position of each axial slice. x is a column and y a row of the sagittal
-    slice, of the two ends of the line; NaN if the axial image does not reach the sagittal one.
+    slice, 0 the centre of the first, of the two ends of the line: the one at the lower column first.
+    NaN if the axial image does not reach the sagittal one.
     """
     rows, columns = shape
     x = np.linspace(-0.5, columns - 0.5, STEPS)

@@ -39,7 +39,8 @@ def score_overlap(
     mask, also its pixels and the IoU of the two masks. No rows: slices without any manual label, and
     muscle sides that no manual mask of the subject contains; both count as not annotated. A muscle side
     that the source of given labels does not contain has null scores. Warning mask-unlike-network: the
-    Dice of a muscle side is below 0.1 over all its slices, if it is drawn in five or more.
+    Dice of a muscle side that the network labelled is below 0.1 over all its slices, if it is drawn in
+    five or more.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)

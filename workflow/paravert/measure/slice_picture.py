@@ -44,9 +44,9 @@ def pure_colour(value: int | np.ndarray) -> int | np.ndarray:
 class SliceView:
     """Which part of a slice a picture shows, and at what scale.
 
-    centre: (row, column) of the slice that lies in the middle of the picture. pixels_per_pixel:
-    slice pixels per picture pixel along (rows, columns); they differ if slice pixels are not
-    square. size: (rows, columns) of the picture.
+    centre: (row, column) of the slice that lies in the middle of the picture; whole numbers are
+    centres of pixels. pixels_per_pixel: slice pixels per picture pixel down the rows, and across the
+    columns; they differ if slice pixels are not square. size: (rows, columns) of the picture.
     """
 
     centre: tuple[float, float]
@@ -101,11 +101,11 @@ def windowed(image: np.ndarray) -> np.ndarray:
 def draw_slice(
     grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: SliceView
 ) -> np.ndarray:
-    """Return a picture of one slice with tinted and outlined muscles, uint8 (rows, columns).
+    """Return a picture of one slice with tinted and outlined muscles, uint8 of shape `view.size`.
 
     The values are indices into PALETTE. grey: image of the slice, uint8 (rows, columns). labels:
-    label map of that shape, integers 0-8. truth: manual label map, drawn as a thin white line; None
-    if there is none. view: part and scale of the picture.
+    label map of that shape, integers 0-8. truth: manual label map of that shape, whose outlines are
+    thin white lines; None if there is none. view: part and scale of the picture.
     """
     signal = view.crop(grey).astype(np.uint16)
     canvas = (signal * (GREYS - 1) // 255).astype(np.uint8)
@@ -123,7 +123,8 @@ def draw_slice(
 def rim(labels: np.ndarray, width: int) -> np.ndarray:
     """Return the pixels of each label within `width` pixels of its border, bool (rows, columns).
 
-    labels: integers (rows, columns), 0 background. The edge of the image is no border.
+    labels: integers (rows, columns), 0 background. Border: where one of a pixel's four neighbours has
+    another value; the edge of the image is none. Background pixels are never in the result.
     """
     inner = labels
     for _ in range(width):

@@ -75,6 +75,7 @@ def write_sections(
     (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is in the table's metadata
     under SEED_KEY. workers: number of processes, from 1. steps: offsets of each section towards the
     head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
+    Rows are in order of person, then as in `sections_of`.
     """
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (
@@ -96,8 +97,9 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
     mid L1, 6.0 S1), tilt_deg (positive: the posterior edge is raised towards the head), thickness_mm,
     maps (bytes, which `unpacked` turns into an array). seed: of the people. index: number of the person,
     from 0. steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
-    There are 12 positions (SECTIONS_PER_PERSON), in order from L1 to S1; each gives one row per step, in
-    the order of `steps`, all with the level of the position. A pure function of its arguments.
+    There are 12 positions (SECTIONS_PER_PERSON): a random level in each twelfth of 0.4 to 6.4, ascending.
+    Each gives one row per step, in the order of `steps`, all with the level of the position. Sections
+    also lean to the left or right, by up to 12 degrees, without a key. A pure function of its arguments.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])

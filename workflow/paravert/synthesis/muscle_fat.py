@@ -58,8 +58,8 @@ class MusclePoints:
     """The muscle pixels of a plane through one phantom volunteer; each array is (pixels,).
 
     volunteer, spine: the subject and the axis of its spine. labels: label values, 1-8. x, y:
-    float32, mm to the left of and behind the spine's axis. level: float32, vertebral level (1.0 mid
-    L1, 5.0 mid L5).
+    float32, mm to the left of and behind the spine's axis at the pixel's height. level: float32,
+    vertebral level (1.0 mid L1, 5.0 mid L5).
     """
 
     volunteer: Volunteer

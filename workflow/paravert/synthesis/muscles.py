@@ -143,9 +143,10 @@ class _Drawing:
     septum: ClassVar[np.ndarray] = MULTIFIDUS_SEPTUM
 
     def controls(self, level: float) -> dict[str, np.ndarray]:
-        """Return control points at a vertebral level (1.0 mid L1), {muscle: (points, 2)}, as of the left side.
+        """Return control points of the outlines at a vertebral level, as of the left side.
 
-        (x, y) in mm to the left of and behind the spine's axis, for a body height of 178 cm.
+        Returns {muscle, one of MUSCLES: (points, 2)}, points in the order of DRAWN, (x, y) in mm to the
+        left of and behind the spine's axis, for a body height of 178 cm. level: 1.0 mid L1, 5.0 mid L5.
         """
         result = {}
         for muscle, points in DRAWN.items():
@@ -170,9 +171,10 @@ class _LearntDrawing:
     septum: ClassVar[np.ndarray] = LEARNT_SEPTUM
 
     def controls(self, level: float) -> dict[str, np.ndarray]:
-        """Return control points at a vertebral level (1.0 mid L1), {muscle: (points, 2)}, as of the left side.
+        """Return control points of the outlines at a vertebral level, as of the left side.
 
-        (x, y) in mm to the left of and behind the spine's axis, for a body height of 178 cm.
+        Returns {muscle, one of MUSCLES: (points, 2)}, points in the order of DRAWN, (x, y) in mm to the
+        left of and behind the spine's axis, for a body height of 178 cm. level: 1.0 mid L1, 5.0 mid L5.
         """
         result = {
             muscle: between_levels(level, LEVELS, points + self.correction * CORRECTION_MM[muscle])

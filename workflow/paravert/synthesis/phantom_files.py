@@ -43,7 +43,7 @@ def write_image(
 ) -> None:
     """Write one phantom image as a DICOM file (classic MR Image Storage).
 
-    path: of the file.
+    path: of the file; its folder must exist.
     image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored bits,
         higher ones are clipped.
     plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.

@@ -37,7 +37,7 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
     """Return a random part of a periodic field, float32 (rows, columns).
 
     field: float32 (512, 512); it repeats beyond its edges. shape: rows and columns of the part.
-    rng: random offset and transposition.
+    rng: for random offset and transposition.
     """
     if rng.random() < 0.5:
         field = field.T

@@ -55,9 +55,9 @@ class PixelGrid:
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
         """Return which pixels lie, with their centre, inside outlines (even-odd rule), as horizontal runs.
 
-        outlines: closed polygons in parallel planes, (u, v) in mm. Returns two int arrays, (runs,):
-        flat indices into (planes, rows, columns) of the first pixel of each run and of the pixel
-        after its last. A run lies in one row.
+        outlines: closed polygons in parallel planes, (u, v) in mm. Returns two int arrays, (runs,),
+        ascending: flat indices into (planes, rows, columns) of the first pixel of each run and of the
+        pixel after its last. A run lies in one row.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv

@@ -94,7 +94,8 @@ class SagittalSpine:
         """Return the outline of a band along the column, (2 n, 2), (y, z) in mm.
 
         levels: (n,), from one end of the band to the other. front, behind: distances of its two
-        edges behind the axis in mm, (n,) or one for all; negative in front.
+        edges behind the axis in mm, (n,) or one for all; negative in front. The outline follows the
+        edge `front` in the order of levels, then the edge `behind` backwards.
         """
         axis, back = (
             np.column_stack([np.interp(levels, self.levels, values) for values in both.T])
@@ -269,7 +270,7 @@ def draw_spine(
     """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice into a picture, in place.
 
     column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
-    side_mm: distance of the slice from the midline.
+    side_mm: distance of the slice from the midline, from 0, to either side.
     """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)

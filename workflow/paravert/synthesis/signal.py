@@ -46,11 +46,11 @@ class Acquisition:
 class RenderedSlice:
     """One rendered phantom slice with its truth.
 
-    image: float32 (rows, columns), magnitude signal, about 0 to 1.3. labels: uint8 (rows, columns),
-    the label value 1-8 that prevails in each pixel, 0 outside. fat_fraction: float32 (rows,
-    columns), mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction:
-    float (8,), entry k of label k + 1 (anatomy.LABELS), from the subpixels: area in the image
-    plane, 0 if absent; fat fraction 0-1, NaN if absent.
+    image: float32 (rows, columns), magnitude signal, about 0 to 1.3. labels: uint8 (rows, columns), the
+    label value 1-8 that prevails in each pixel, 0 where muscle fills less than half. fat_fraction:
+    float32 (rows, columns), mean over the muscle within each pixel, however little, 0-1; 0 where there
+    is none. csa_mm2, mean_fat_fraction: float (8,), entry k of label k + 1 (anatomy.LABELS), from the
+    subpixels: area in the image plane, 0 if absent; fat fraction 0-1, NaN if absent.
     """
 
     image: np.ndarray
@@ -106,8 +106,8 @@ def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarr
     """Return the muscle pixels of a plane through a body, with their positions relative to the spine.
 
     body: of the volunteer. plane: in coordinates of the body (LPS, mm, mid L3 at z = 0). grid: the
-    pixel centres, about the plane's centre. labels: (rows * columns,), label value of each pixel of
-    the grid, 0 outside muscle.
+    pixel centres, about the plane's centre. labels: int (rows * columns,), row by row, label value of
+    each pixel of the grid, 0 outside muscle. The result keeps this order, without the pixels that are 0.
     """
     inside = np.flatnonzero(labels)
     row, column = np.divmod(inside, grid.columns)
@@ -196,7 +196,7 @@ def _acquired(
 
 
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
-    """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns).
+    """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns), 1 in the middle.
 
     shape: (rows, columns). seed: selects how the coil is uneven; `render_planes` takes the subject's
     seed plus `Acquisition.coil`. bias: natural logarithm of the sensitivity at the posterior edge (last

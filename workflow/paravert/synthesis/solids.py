@@ -20,8 +20,9 @@ OUTLINE_VERTICES = 64
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
 
-    points: (k, 2), (x, y), in order round the curve. vertices: of the result, evenly distributed
-    over the k parts. The curve starts at the first control point.
+    points: (k, 2), (x, y), in order round the curve. vertices: number of points of the result, evenly
+    distributed over the k parts; it need not be a multiple of k. The curve starts at the first control
+    point.
     """
     points = np.asarray(points, float)
     count = len(points)
@@ -44,8 +45,8 @@ def ellipse(
     """Return an ellipse, or superellipse, as a closed outline, float (vertices, 2), in mm.
 
     centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
-    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: of
-    the result.
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: number
+    of them in the result; they run from the end of the x radius towards that of the y radius.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -61,7 +62,7 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
+    """Return a copy of an outline, (vertices, 2), with the sign of x changed: left becomes right."""
     return outline * (-1.0, 1.0)
 
 

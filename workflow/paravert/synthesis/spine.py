@@ -80,7 +80,7 @@ class Spine:
 
         tube: in coordinates of the body (LPS, mm, mid L3 at z = 0). level: 1.0 mid L1, 5.0 mid L5;
         beyond the tube its end ring is returned. Returns (vertices, 2), x and y in mm relative to
-        the spine's axis at `level`.
+        the spine's axis at `level`, in the size of this body.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)

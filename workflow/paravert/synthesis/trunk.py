@@ -28,9 +28,9 @@ class Trunk:
     """Size of a subject's trunk, in mm.
 
     half_width_mm: half the width of the abdomen without subcutaneous fat. front_mm: distance of the
-    anterior abdominal wall from the spine's axis. wall_mm: largest thickness of the wall. fat_mm:
-    thickness of the subcutaneous fat behind L3. female: whether the subject is a woman, whose hips
-    are wider.
+    anterior abdominal wall from the foremost point of the spine's axis. wall_mm: largest thickness of
+    the wall. fat_mm: thickness of the subcutaneous fat behind L3. female: whether the subject is a
+    woman, whose hips are wider.
     """
 
     half_width_mm: float

@@ -16,7 +16,7 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 @dataclass(frozen=True)
 class Defect:
-    """The site of an operation: an oval that replaces bone and muscle.
+    """The site of an operation: an oval that replaces all tissue in it, such as bone and muscle.
 
     levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm, radii_mm: (x, y), to
     the left of and behind the spine's axis, for a body height of 178 cm. fill: tissue in it.
@@ -30,7 +30,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class Strand:
-    """A nerve, vessel or bowel loop that runs through fat from cranial to caudal.
+    """A nerve, vessel or bowel loop from cranial to caudal; it replaces only visceral fat.
 
     levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm: (x, y) of its
     cranial end, to the left of and behind the spine's axis; drift_mm: change of the centre per
@@ -101,7 +101,8 @@ class Variation:
         of label k + 1 (anatomy.LABELS).
     correction: how far outlines are moved from the drawn to the real mean shape (`shape_modes`), 0
         none, 1 full; None: drawn outlines with random offsets.
-    shape: factor of the SD of the shape modes, by which outlines vary between people.
+    shape: factor of the SD of the shape modes, by which outlines vary between people; used only if
+        correction is given.
     defects: sites of operations.
     hip: iliac wings and iliacus.
     kidneys: shift of the left and of the right kidney: to the left and to the back in mm for a body

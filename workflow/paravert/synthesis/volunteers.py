@@ -77,7 +77,8 @@ FAT_BY_LEVEL = {
 class Volunteer:
     """One phantom subject; its body depends on these values alone (see `body_of`).
 
-    subject: its code. sex: "F" or "M". age_years, height_cm, weight_kg: at the examination.
+    subject: its code, "S0001" on in the paper's cohort, "T0001" on in the general population. sex: "F"
+    or "M". age_years, height_cm, weight_kg: at the examination.
     area_mm2, fat_fraction: (8, 5), row k of label k + 1 (anatomy.LABELS), columns mid L1 to mid L5:
     true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in between.
     subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the individual
