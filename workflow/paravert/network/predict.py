@@ -261,13 +261,13 @@ def _network_on(
 
 
 def dixon_logits(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
-    """Return the logits of a slice from those of its water and its fat image, float32 (classes, rows, columns).
+    """Return the logits of a slice from those of its Dixon water image and its fat image.
 
-    water, fat: logits of the two images, of the same shape; class 0 is the background. Log-probabilities:
-    of the muscles, the mean of both images; of the background, the lower of both, not normalised. Tissue
-    of water and fat at the border of a muscle resembles muscle in one of the images and background in
-    the other, and the mean would leave it out (tests/benchmark/dixon_accuracy.py). Symmetric: if water
-    and fat are swapped, the result is the same.
+    water, fat: logits of the two images, float32 (classes, rows, columns), not changed; class 0 is the
+    background. Returns the same shape. Log-probabilities: of the muscles, the mean of both images; of the
+    background, the lower of both, not normalised. Tissue of water and fat at the border of a muscle
+    resembles muscle in one of the images and background in the other, and the mean would leave it out
+    (tests/benchmark/dixon_accuracy.py). Symmetric: if water and fat are swapped, the result is the same.
     """
     water, fat = log_softmax(water, axis=0), log_softmax(fat, axis=0)
     both = (water + fat) / 2
