@@ -44,12 +44,12 @@ def main_part(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of a mask and the components that continue it in other slices.
 
     mask: bool (slices, rows, columns); returns the same shape and dtype, all False for a mask without a
-    pixel; of a mask with one component, the mask itself.
-    Components are 3-D, connected through pixel faces within and between slices: two parts of a
-    muscle that fat separates in one slice may join in another, so that a rule per slice would lose
-    one. Components are visited by decreasing size (of equal ones, the one with the lowest slice
-    index first). The first is kept; a later one only if no slice of it contains kept pixels and it
-    overlaps, in rows and columns, the kept pixels of the nearest slice that has some.
+    pixel; of a mask with one component, the mask itself. Components are 3-D, connected through pixel
+    faces within and between slices: two parts of a muscle that fat separates in one slice may join in
+    another, so that a rule per slice would lose one. Components are visited by decreasing size (of
+    equal ones, the one with the lowest slice index first). The first is kept; a later one only if no
+    slice of it contains kept pixels and it overlaps, in rows and columns, the kept pixels of the
+    nearest slice that has some.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:

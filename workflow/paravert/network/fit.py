@@ -87,11 +87,11 @@ def loss_at(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the loss function of (logits, truth) that a training uses at a point of its course.
 
-    name: "iou" (`iou_loss`) or "cross_entropy_iou" (the function of this name), not checked. share_done:
-    fraction of the training that is done, 0-1. finish_with_iou_fraction: last fraction of the training,
-    0-1, that uses `iou_loss` whatever the name; 0: none.
-    The function takes logits, float (batch, classes, rows, columns), and labels, integer (batch,
-    rows, columns), and returns a scalar tensor.
+    name: "iou" (`iou_loss`) or "cross_entropy_iou" (the function of this name), not checked.
+    share_done: fraction of the training that is done, 0-1. finish_with_iou_fraction: last fraction of
+    the training, 0-1, that uses `iou_loss` whatever the name; 0: none. The function takes logits, float
+    (batch, classes, rows, columns), and labels, integer (batch, rows, columns), and returns a scalar
+    tensor.
     """
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss

@@ -93,9 +93,8 @@ def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
     """Return images extended below and to the right until rows and columns are multiples of a number.
 
     planes: float (n, rows, columns), n: slices; the dtype stays. multiple: that number, in pixels, such
-    as `Architecture.stride`. As few rows and columns as possible are added.
-    The last row and column are repeated: mirroring could show a muscle twice, zeros would add an
-    edge that is not in the tissue.
+    as `Architecture.stride`. As few rows and columns as possible are added. The last row and column are
+    repeated: mirroring could show a muscle twice, zeros would add an edge that is not in the tissue.
     """
     rows, columns = (-size % multiple for size in planes.shape[1:])
     return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")

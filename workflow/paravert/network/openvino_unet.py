@@ -38,11 +38,10 @@ class OpenVinoUNet:
     """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
 
     architecture: settings of the U-Net. weights: {name: float32 array}, names and shapes of
-    `architecture.weight_shapes`; the head may have another number of classes. Called with images,
-    NumPy float32 (batch, 1, rows, columns), it returns logits, NumPy float32 (batch, classes, rows,
-    columns), with 9 classes for muscles; rows and columns must be multiples of `architecture.stride`. The
-    logits of an image do not depend, to the last bit, on the other
-    images of the batch.
+    `architecture.weight_shapes`; the head may have another number of classes. Called with images, NumPy
+    float32 (batch, 1, rows, columns), it returns logits, NumPy float32 (batch, classes, rows, columns),
+    with 9 classes for muscles; rows and columns must be multiples of `architecture.stride`. The logits
+    of an image do not depend, to the last bit, on the other images of the batch.
     """
 
     number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py

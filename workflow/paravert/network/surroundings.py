@@ -60,7 +60,7 @@ class Section:
     def size(self) -> float:
         """Size of the person relative to the reference man of 178 cm, 0.8 to 1.25 (property).
 
-        From the width of the vertebra, before anything is painted there; computed once.
+        From the width of the vertebra.
         """
         line = _is_any(VERTEBRA)[self.tissues[LAYERS // 2, _row_at(0.0)]]
         middle = SIZE_PX // 2
@@ -299,7 +299,7 @@ def iliolumbar_ligaments(section: Section) -> None:
 def fat_behind_quadratus(section: Section) -> None:
     """Paint one or two islands of fat between each quadratus and erector spinae, where they nearly touch.
 
-    Their labels, septum and fascia there become Tissue.VISCERAL_FAT, in place.
+    The labels of both muscles, septum and fascia there become Tissue.VISCERAL_FAT, in place.
     """
     rng = section.rng
     middle = section.tissues[LAYERS // 2, _row_at(0) : _row_at(75)]
