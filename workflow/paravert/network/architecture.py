@@ -24,11 +24,11 @@ CHANNELS_PER_GROUP = 8
 class Architecture:
     """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
-    width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
-    2015); 1 or more. levels: number of resolutions, the image's own included, 2 to 7 (the paper adds one
-    to Ronneberger's five). normalisation: layers after the convolutions, "none", "batch", "instance" or
-    "group" (the paper mentions none). dropout: probability, 0 or more and below 1, in the encoder.
-    Raises ValueError for values outside these ranges.
+    Defaults: 64, 6, "none", 0.03. width: channels of the first level, doubled at every level below (not
+    stated; 64 in Ronneberger 2015); 1 or more. levels: number of resolutions, the image's own included, 2
+    to 7 (the paper adds one to Ronneberger's five). normalisation: layers after the convolutions, "none",
+    "batch", "instance" or "group" (the paper mentions none). dropout: probability, 0 or more and below 1,
+    in the encoder. Raises ValueError for values outside these ranges.
     """
 
     width: int = 64
@@ -83,7 +83,7 @@ def normalisation_groups(channels: int) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the U-Net, as Figure 1 draws it.
+    """One layer of the U-Net, as Figure 1 of Niemeyer 2021 draws it.
 
     part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout, pooling
     (2 x 2, maximum), transposed convolution (2 x 2), skip (the encoder's channels concatenated with

@@ -60,8 +60,8 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
     points: float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the
     body: x (to the image's right) and y (down) in mm from the section's middle. rng: random
-    numbers. The logarithm is a quadratic polynomial of x and y. In most pictures it also falls from
-    the back to the front, as with coils in the table under the subject.
+    numbers. The logarithm is a quadratic polynomial of x and y, limited to -3 to 2.2. In most pictures it
+    also falls from the back to the front, as with coils in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
