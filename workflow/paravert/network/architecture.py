@@ -24,11 +24,11 @@ CHANNELS_PER_GROUP = 8
 class Architecture:
     """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
-    width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
-    2015); 1 or more. levels: number of resolutions, the image's own included, 2 to 7 (the paper adds one
-    to Ronneberger's five). normalisation: layers after the convolutions, "none", "batch", "instance" or
-    "group" (the paper mentions none). dropout: probability, 0 or more and below 1, in the encoder.
-    Raises ValueError for values outside these ranges.
+    Defaults: 64, 6, "none", 0.03. width: channels of the first level, doubled at every level below (not
+    stated; 64 in Ronneberger 2015); 1 or more. levels: number of resolutions, the image's own included, 2
+    to 7 (the paper adds one to Ronneberger's five). normalisation: layers after the convolutions, "none",
+    "batch", "instance" or "group" (the paper mentions none). dropout: probability, 0 or more and below 1,
+    in the encoder. Raises ValueError for values outside these ranges.
     """
 
     width: int = 64
@@ -64,26 +64,26 @@ class Architecture:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Number of channels of each level, from the image's own resolution downwards."""
+        """Number of channels of each level, from the image's own resolution downwards (property)."""
         return tuple(self.width * 2**level for level in range(self.levels))
 
     @property
     def stride(self) -> int:
-        """The number, 2 ** (levels - 1), of which rows and columns of an input image must be multiples."""
+        """2 ** (levels - 1), of which rows and columns of an input image must be multiples (property)."""
         return 2 ** (self.levels - 1)
 
 
 def normalisation_groups(channels: int) -> int:
     """Return the number of groups for group normalisation of a layer with that many channels.
 
-    Groups of 8 channels; a single group if 8 does not divide the number of channels.
+    channels / 8, so that a group has 8 channels; 1 if 8 does not divide the number of channels.
     """
     return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the U-Net, as Figure 1 draws it.
+    """One layer of the U-Net, as Figure 1 of Niemeyer 2021 draws it.
 
     part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout, pooling
     (2 x 2, maximum), transposed convolution (2 x 2), skip (the encoder's channels concatenated with
@@ -102,8 +102,9 @@ class Layer:
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
     """Return all layers of a U-Net in the order in which a square image passes them.
 
-    Each with its kind, channels and size. size_px: rows, equal to columns, of the image. Raises
-    ValueError unless size_px is a multiple of the architecture's stride, 2 ** (levels - 1).
+    From the input to the classes. A dropout layer is listed even if its probability is 0; normalisation
+    is not listed. size_px: rows, equal to columns, of the image. Raises ValueError unless size_px is a
+    multiple of the architecture's stride, 2 ** (levels - 1).
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")
@@ -125,9 +126,10 @@ def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight tensor of a U-Net, {name: shape}.
 
-    Names are those of the torch module `unet.UNet` and of the model file, such as "head.weight".
-    Convolutions are (channels out, channels in, rows, columns), transposed ones (channels in, channels
-    out, rows, columns), num_batches_tracked of batch normalisation is (), all others (channels,).
+    Of a U-Net with 1 input channel and 9 classes. Names are those of the torch module `unet.UNet` and of
+    the model file, such as "head.weight". Convolutions are (channels out, channels in, rows, columns),
+    transposed ones (channels in, channels out, rows, columns), num_batches_tracked of batch normalisation
+    is (), all others (channels,).
     """
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}

@@ -30,10 +30,12 @@ def soft_borders(
 ) -> list[torch.Tensor]:
     """Return pictures in which, in some batches, the borders of a region are smoothed.
 
-    A muscle's border that is oblique to a thick slice is a gradual change from muscle to fat over
-    several mm; the labels stay those of the middle of the slice. parts: pictures of the signals of water
-    and of fat, float32 (batch, rows, columns) each; returns the same shapes. inside: the region (muscles
-    and the septa between them), bool (batch, rows, columns). rng: random numbers.
+    In 60 % of the calls all pictures are smoothed, each by another strength, in the others none. A
+    muscle's border that is oblique to a thick slice is a gradual change from muscle to fat over several
+    mm; the labels stay those of the middle of the slice. parts: pictures of the signals of water and of
+    fat, float32 (batch, rows, columns) each, not changed; returns both in the same order and shapes.
+    inside: the region (muscles and the septa between them), bool (batch, rows, columns). rng: random
+    numbers.
     """
     if rng.random() >= SOFT_SHARE:
         return list(parts)
@@ -58,8 +60,8 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
     points: float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the
     body: x (to the image's right) and y (down) in mm from the section's middle. rng: random
-    numbers. The logarithm is a quadratic polynomial of x and y. In most pictures it also falls from
-    the back to the front, as with coils in the table under the subject.
+    numbers. The logarithm is a quadratic polynomial of x and y, limited to -3 to 2.2. In most pictures it
+    also falls from the back to the front, as with coils in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -162,9 +164,10 @@ def drawn_shifts_px(
 ) -> np.ndarray:
     """Return random chemical shifts of fat in pixels, (right, down), int (batch, 2).
 
-    They lie along the frequency-encoding axis. spacing_mm: pixel size. down: bool (batch,), whether
-    the phase-encoding axis runs down the rows (shifts are then to the right or left). shifts: bool
-    (batch,), whether a picture may have a shift; without one it has (0, 0). rng: random numbers.
+    They lie along the frequency-encoding axis, at most 2.6 mm (MOST_SHIFT_MM). spacing_mm: pixel size.
+    down: bool (batch,), whether the phase-encoding axis runs down the rows (shifts are then to the right
+    or left). shifts: bool (batch,), whether a picture may have a shift; without one it has (0, 0). rng:
+    random numbers.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -268,7 +271,8 @@ def wrapped(
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion).
 
-    pictures: float32 (batch, rows, columns); returns the same shape. rng: random numbers.
+    The shift, in rows and in columns, is the same for all pictures of a call. pictures: float32 (batch,
+    rows, columns); returns the same shape. rng: random numbers.
     """
     strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
     shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
@@ -330,8 +334,8 @@ def as_stored(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
     """Return a random mask of the field of view, bool (pictures, rows, columns).
 
-    shape: of the mask, which is on the CPU. All True in most pictures; in the others, margins are False.
-    rng: random numbers.
+    shape: (pictures, rows, columns) of the mask, which is on the CPU. All True in most pictures; in the
+    others, margins are False. rng: random numbers.
     """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)

@@ -38,9 +38,9 @@ COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count
 class SliceEvidence:
     """The network's prediction for each slice by itself.
 
-    probability: (slices, len(BINS)), of each vertebral level in BINS: 0.25 to 6.5 in steps of 0.25 (1.0
-    mid L1, 1.5 disc L1/L2); each row adds up to 1. middle: (slices, 3), middle of the vertebral column
-    in the slice, LPS in mm; NaN in a slice without muscles, whose row of probability is not used.
+    NumPy arrays. probability: (slices, 26), of each vertebral level in BINS: 0.25 to 6.5 in steps of 0.25
+    (1.0 mid L1, 1.5 disc L1/L2); each row adds up to 1. middle: (slices, 3), middle of the vertebral
+    column in the slice, LPS in mm; NaN in a slice without muscles, whose row of probability is not used.
     """
 
     probability: np.ndarray
@@ -53,9 +53,10 @@ def levels_from_axial(
     """Return the level and SD of each slice, from its muscle labels and the distances between slices.
 
     model: model file of train_axial_levels. stacks: label maps of a subject, as segment_muscles writes
-    them, in ascending order of stack number. geometry: positions of the same slices, in the same order.
-    Returns arrays (slices,); NaN for a slice that the column does not cross or whose level is outside
-    T11 to S3, and for all slices if none shows a muscle. Raises InputError if the file is no such model.
+    them, in ascending order of stack number. geometry: positions of the same slices, in the same order,
+    from `read_geometry`. Returns arrays (slices,); NaN for a slice that the column does not cross or
+    whose level is outside T11 to S3, and for all slices if none shows a muscle; most_sd is 0.3 levels
+    (MOST_AXIAL_SD). Raises InputError if the file is no such model.
     """
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
@@ -78,9 +79,10 @@ def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevel
     same for all. The fit weighs each height (log-normal prior about 35 mm), combined with each level at
     the middle of the slices, by the network's probabilities; level and SD are the posterior mean and SD,
     the SD with 0.15 levels (PERSON_SD, an error common to all slices) added as root of the sum of
-    squares. evidence: the network's prediction for each slice. affines: of the same slices in the same
-    order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. NaN for a slice that the column
-    does not cross or whose level is outside -1 to 8 (T11 to S3), and for all if none shows a muscle.
+    squares. evidence: the network's prediction for each slice, in any order. affines: of the same slices
+    in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. NaN for a slice that
+    the column does not cross or whose level is outside -1 to 8 (T11 to S3), and for all if none shows a
+    muscle.
     """
     shown = ~np.isnan(evidence.middle[:, 0])
     if not shown.any():

@@ -34,11 +34,11 @@ def slice_cells(
     """Return the network's input for a slice, and the middle of its muscles.
 
     labels: label map, uint8 (rows, columns), rows to the back, columns to the left of the subject.
-    spacing_mm: distance between rows, between columns. Middle: mean (row, column) of all muscle pixels,
-    (2,). Input: float32 (CHANNELS, CELLS, CELLS) = (5, 32, 32), a grid of square cells of 8 mm (CELL_MM)
-    centred at the middle: for each muscle in the order of anatomy.MUSCLES, the share of a cell that it
-    covers (both sides together); in the last channel, the share of a cell that lies in the image.
-    Without muscles: input 0, middle NaN.
+    spacing_mm: distance between rows, between columns. Middle: mean index (row, column) of all muscle
+    pixels, float (2,). Input: float32 (CHANNELS, CELLS, CELLS) = (5, 32, 32), a grid of square cells of 8
+    mm (CELL_MM) centred at the middle: for each muscle in the order of anatomy.MUSCLES, the share of a
+    cell that it covers (both sides together); in the last channel, the share of a cell that lies in the
+    image. Without muscles: input 0, middle NaN.
     """
     places = np.nonzero(labels)
     result = np.zeros((CHANNELS, CELLS, CELLS), np.float32)
@@ -67,9 +67,10 @@ def slice_cells(
 def load_axial_network(path: Path) -> openvino.CompiledModel:
     """Return the network of a model file of train_axial_levels, for prediction; read once per process.
 
-    Called with cells from `slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS), it returns outputs, of
-    which number 0 is float32 (slices, len(BINS) + 2): logits of the levels in BINS, then the column's
-    middle as in `predicted_levels`. Raises InputError if the file is no such model.
+    Called with cells from `slice_cells`, float32 (slices, 5, 32, 32), it returns outputs, of which number 0
+    is float32 (slices, 28): logits of the 26 levels in BINS (0.25 to 6.5 in steps of 0.25; 1.0 is mid
+    L1), then the middle of the vertebral column, (down, right) from the middle of the muscles, in cells
+    of 8 mm. Raises InputError if the file is no such model.
     """
     return compiled_for_one_core(_graph(FORM.weights(path)))
 
@@ -99,12 +100,12 @@ def _graph(weights: Mapping[str, np.ndarray]) -> openvino.Model:
 def predicted_levels(
     network: Callable[[np.ndarray], Sequence[np.ndarray]], cells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probability of each level in BINS, (slices, len(BINS)), and the column's middle, (slices, 2).
+    """Return the probability of each level in BINS, (slices, 26), and the column's middle, (slices, 2).
 
     BINS: levels 0.25 to 6.5 in steps of 0.25; 1.0 is mid L1. Column's middle: middle of the vertebral
     column, (down, right) from the middle of the muscles, in cells of 8 mm (CELL_MM). Both are means over
     each slice and its mirror image. network: from `load_axial_network`. cells: input of each slice, from
-    `slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS).
+    `slice_cells`, stacked: float32 (slices, 5, 32, 32).
     """
     found, mirrored = (network(one)[0] for one in (cells, np.ascontiguousarray(cells[..., ::-1])))
     bins = len(BINS)

@@ -59,7 +59,7 @@ def mirrored_slice(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
     """Return the mirror image of a slice and its labels: columns reversed, left and right exchanged.
 
     image: float (rows, columns). truth: labels, uint8 (rows, columns), 0-8. Returns the same shapes
-    and dtypes.
+    and dtypes; the image as a view.
     """
     return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
 
@@ -101,7 +101,8 @@ def crop_at(
 def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return an image with random bias field, gamma, contrast, brightness and noise, float32 (rows, columns).
 
-    image: standardised (mean 0, variance 1 over its stack), (rows, columns). rng: random numbers.
+    image: standardised (mean 0, variance 1 over its stack), (rows, columns); not changed. The result is
+    not standardised again. rng: random numbers.
     """
     floor, top = image.min(), np.ptp(image)
     if top > 0:
@@ -129,11 +130,12 @@ def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 class Crops(Dataset):
     """Training batches of random crops of annotated slices: dataset[epoch, number] is a batch.
 
-    A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8 (batch_size,
-    size_px, size_px)). samples: annotated slices on the network's pixel grid. settings: of the
-    training; seed, batch_size (slices per batch) and size_px (rows and columns of a crop) are used.
-    An epoch shows each of the samples at most once. Order and crops depend on the seed, the epoch
-    and the number of the batch alone.
+    A batch is a pair of tensors on the CPU: images, float32 (batch_size, 1, size_px, size_px), and labels,
+    uint8 (batch_size, size_px, size_px). samples: annotated slices on the network's pixel grid, at least
+    one. settings: of the training; seed, batch_size (slices per batch) and size_px (rows and columns of a
+    crop) are used. len(): full batches per epoch, which shows each of the samples at most once; with
+    fewer than batch_size samples, one batch of all. epoch, number: from 0. Order and crops depend on the
+    seed, the epoch and the number of the batch alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):
@@ -165,11 +167,11 @@ class Crops(Dataset):
 class SyntheticSlices(Dataset):
     """Training batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
 
-    A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8 (batch_size,
-    size_px, size_px)), on the CPU; it depends on the seed, the epoch and the number of the batch
-    alone. anatomies: table (.parquet) of sections of synthetic people, as the command
-    draw_anatomies writes it. settings: of the training; seed, batch_size (slices per batch),
-    size_px and spacing_mm are used. device: that draws the slices. batches: number per epoch.
+    A batch is a pair of tensors on the CPU: images, float32 (batch_size, 1, size_px, size_px), and labels,
+    uint8 (batch_size, size_px, size_px). It depends on the seed, the epoch and the number of the batch
+    (both from 0) alone. anatomies: file (.parquet) with sections of synthetic people, as the command
+    draw_anatomies writes it. settings: of the training; seed, batch_size (slices per batch), size_px and
+    spacing_mm are used. device: that draws the slices. batches: number per epoch, which len() returns.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -201,7 +203,8 @@ class EpochLoader:
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
     labels, uint8 (batch, rows, columns); its length is the number of batches of an epoch. workers:
     number of processes; 0: batches are prepared in this process when needed. The batches do not
-    depend on this number. Use as a context manager: leaving it ends the processes.
+    depend on this number. Use as a context manager: leaving it ends the processes. len(): number of
+    batches of an epoch.
     """
 
     def __init__(self, dataset: Dataset, workers: int = 0):
@@ -235,8 +238,8 @@ class EpochLoader:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Return the batches of an epoch in order, each a pair (images, labels).
 
-        epoch: its number, from 0. Images: float32 (batch, 1, rows, columns); labels: uint8 (batch,
-        rows, columns).
+        epoch: its number, from 0; any order. Images: float32 (batch, 1, rows, columns); labels: uint8
+        (batch, rows, columns). Do not go on reading an epoch after a call for another one.
         """
         self._keys[:] = [(epoch, number) for _, number in self._keys]
         return iter(self._loader)
@@ -249,9 +252,9 @@ class EpochLoader:
 class SyntheticSample(Sample):
     """A synthetic slice on the network's pixel grid: image, labels, and the contrast it was drawn in.
 
-    image: standardised, float32 (rows, columns). truth: labels 0-8, uint8, same shape. drawn: True
-    for each of anatomy.LABELS, as every muscle is labelled. sequence: the contrast, a key of
-    `contrast.SEQUENCES` such as "t1".
+    NumPy arrays. image: standardised, then with a random gain and offset, float32 (rows, columns). truth:
+    labels 0-8, uint8, same shape. drawn: tuple, True for each of the 8 anatomy.LABELS, as every muscle
+    is labelled; leave it out. sequence: the contrast, a key of `contrast.SEQUENCES` such as "t1".
     """
 
     sequence: str
@@ -262,11 +265,10 @@ def held_out_samples(
 ) -> list[SyntheticSample]:
     """Return synthetic validation slices with their labels, each with at least one muscle.
 
-    A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with the name of
-    its contrast. source: sections of synthetic people (maps of tissues without contrast). settings:
-    of the training; only size_px (rows, equal to columns) and spacing_mm (pixel size) are used. count:
-    largest number of slices; fewer if some of those drawn show no muscle. seed: of all random numbers.
-    Raises InputError if no slice shows a muscle.
+    source: sections of synthetic people (maps of tissues without contrast), of which random ones are
+    drawn, each in a random contrast. settings: of the training; only size_px (rows, equal to columns) and
+    spacing_mm (pixel size) are used. count: largest number of slices, 1 or more; fewer if some of those
+    drawn show no muscle. seed: of all random numbers. Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

@@ -68,9 +68,10 @@ class Calibration:
     """Monotonic curves from expected to predicted IoU (intersection over union), one per muscle.
 
     Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
-    knots: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1;
-    linear between the knots, constant beyond; for both sides. A muscle without knots has no predicted
-    IoU.
+    knots: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, two equally long rising tuples or
+    lists, 0-1, of which equal neighbours are allowed; linear between the knots, constant beyond; one
+    curve for both sides. Those of `fitted_calibration` start at (0, 0). A muscle without knots has no
+    predicted IoU.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -78,9 +79,9 @@ class Calibration:
     def predicted(self, expected: np.ndarray) -> np.ndarray:
         """Return the predicted IoU, float32 (slices, 8), of slices with this expected IoU.
 
-        expected: IoU estimated from the network's probabilities, float (slices, 8). Column k of
-        both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or the
-        muscle has no curve.
+        expected: IoU estimated from the network's probabilities, float (slices, 8), from `expected_iou`.
+        Column k of both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or
+        the muscle has no curve. A fitted curve maps 0 (muscle perhaps missed) to 0.
         """
         result = np.full(expected.shape, np.nan, np.float32)
         for column, label in enumerate(LABELS):
@@ -100,12 +101,12 @@ def fitted_calibration(
 ) -> Calibration:
     """Return the calibration fitted to slices: per muscle a curve from expected to predicted IoU.
 
-    expected: IoU estimated from the network's probabilities. measured: IoU with the true labels.
-    Both float (slices, 8), column k of label k + 1 (anatomy.LABELS); left and right of a muscle are
-    pooled, pairs with a NaN or an expected IoU of 0 are ignored. start: calibration of the model
-    that the training started from. fewest: least number of pairs for a curve, 12 (KNOTS) or more; a
-    muscle with fewer keeps that of start, if it has one. Method: isotonic regression of measured on
-    expected IoU.
+    expected: IoU estimated from the network's probabilities, not calibrated. measured: IoU with the true
+    labels. Both float (slices, 8), of the same slices in the same order, column k of label k + 1
+    (anatomy.LABELS); left and right of a muscle are pooled, pairs with a NaN or an expected IoU of 0 are
+    ignored. start: calibration of the model that the training started from; default: without curves.
+    fewest: least number of pairs left for a curve, 12 (KNOTS) or more, default 60; a muscle with fewer
+    keeps that of start, if it has one. Method: isotonic regression of measured on expected IoU.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 
@@ -136,8 +137,9 @@ def _known_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def kept_curves(calibration: Calibration, start: Calibration) -> dict:
     """Return the curves of the starting model's calibration that the new one contains unchanged.
 
-    calibration: of a trained model. start: of the model that its training started from. Returns
-    {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1.
+    calibration: of a trained model, from `fitted_calibration` with this start. start: of the model that
+    its training started from. Returns {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, two
+    equally long rising tuples or lists, 0-1; {} if none.
     """
     return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
 
@@ -147,12 +149,13 @@ def leave_one_out_error(
 ) -> float:
     """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    The predicted IoU of each subject comes from curves that are fitted to the other subjects, from 12
-    pairs on; the error of all pairs is that of `calibration_error`, between means in bins. subjects: per
-    subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
-    k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
-    the model that the training started from; its curves that calibration contains unchanged are
-    used as they are. NaN if nothing can be predicted, as for a single subject without such curves.
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects, for muscles
+    with 12 pairs there and a curve in calibration; the error of all pairs is that of `calibration_error`,
+    between means in bins. subjects: per subject a pair: IoU estimated from the probabilities, and
+    measured IoU, each (slices, 8), column k of label k + 1 (anatomy.LABELS). calibration: fitted to all
+    subjects, with this start. start: calibration of the model that the training started from; its curves
+    that calibration contains unchanged are used as they are. NaN if nothing can be predicted, as for no
+    subject, or a single one without such curves.
     """
     if not subjects:
         return float("nan")
@@ -172,8 +175,8 @@ def leave_one_out_error(
 def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Return expected and measured IoU of all subjects, each (all slices, 8).
 
-    subjects: per subject a pair (expected, measured IoU), each (slices, 8); column k belongs to
-    label k + 1 (anatomy.LABELS).
+    subjects: one or more; per subject a pair (expected, measured IoU), each (slices, 8); column k
+    belongs to label k + 1 (anatomy.LABELS). Slices stay in the order of the subjects.
     """
     expected, measured = map(np.concatenate, zip(*subjects, strict=True))
     return expected, measured
@@ -182,9 +185,9 @@ def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
 def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Return the reliability diagram: rows (mean predicted IoU, mean measured IoU, number of pairs).
 
-    float64 (bins, 3), for ten bins of equally many pairs, sorted by predicted IoU; fewer rows if there
-    are fewer pairs. predicted, measured: IoU of the same muscles and slices, of equal shape.
-    Pairs with a NaN or a predicted IoU of 0 are ignored.
+    float64 (bins, 3), for ten bins of equally many pairs (muscle and slice), by ascending predicted IoU;
+    with fewer than ten pairs, a row each; (0, 3) without any. predicted, measured: IoU of the same
+    muscles and slices, of equal shape. Pairs with a NaN or a predicted IoU of 0 are ignored.
     """
     x, y = _known_pairs(predicted, measured)
     bins = zip(np.array_split(x, BINS), np.array_split(y, BINS), strict=True)

@@ -40,15 +40,15 @@ def model_card(
 ) -> dict:
     """Return the card of a model file: a dict, to be written as JSON, that describes model and training.
 
-    name: of the model.
+    name: of the model, free text for the card.
     training: finished; its settings, epochs, seconds and device are stated.
     model: the model file, whose SHA-256 is stated.
-    trained_on: description of the training images.
+    trained_on: description of the training images, free text.
     data: about the training and validation data, such as numbers of subjects and slices; becomes the
         card's entry "data" as it is, so all values must fit into JSON.
     method: sentence on how the validation slices were segmented; None without validation.
-    metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the
-        validation slices; None without validation.
+    metrics: IoU of the validation slices, {label name: {"median_iou", "lower_quartile",
+        "upper_quartile", "slices"}}, from `validate.quartiles`; None without validation.
     start_metrics: the same for the starting model; None without one.
     """
     return {
@@ -73,10 +73,10 @@ def model_card(
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     """Write the files of a finished training beside its model file, and delete its checkpoint.
 
-    Files: card (.json), configuration that selects the model (.yaml), learning curve (.curve.csv,
-    .curve.png). out: the model file; its checkpoint must exist. card: description of model and training,
-    from `model_card`. curve: one dict per epoch, at least one, with the keys epoch, training_loss,
-    validation_iou and lowest_iou.
+    Files, with the name of the model file: card (.json), configuration that selects the model (.yaml),
+    learning curve (.curve.csv, .curve.png). out: the model file; it is not written here, and its
+    checkpoint (.checkpoint) must exist. card: from `model_card`. curve: `Progress.curve`, one dict per
+    epoch, at least one, with the keys epoch, training_loss, validation_iou and lowest_iou, and others.
     """
     write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
@@ -88,7 +88,7 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
 def write_card(out: Path, card: dict) -> None:
     """Write the card of a model file (.json) and the configuration that selects the model (.yaml) beside it.
 
-    out: the model file. card: from `model_card`.
+    out: the model file; the configuration names it by this path as it is given. card: from `model_card`.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")
@@ -107,8 +107,9 @@ def _loss_told(settings: Settings) -> str:
 def write_reliability(path: Path, rows: np.ndarray) -> None:
     """Write a reliability diagram as CSV, and as PNG of the same name.
 
-    path: of the CSV. rows: float (bins, 3), columns: mean predicted IoU, mean measured IoU, number
-    of pairs of muscle and slice.
+    path: of the CSV, in an existing folder. rows: from `calibration_curve`, float (bins, 3): mean
+    predicted IoU, mean measured IoU, number of pairs of muscle and slice; the CSV's columns are
+    predicted_iou, found_iou and muscles_in_slices.
     """
     columns = ["predicted_iou", "found_iou", "muscles_in_slices"]
     _write(path, [columns, *([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)])

@@ -18,8 +18,9 @@ def cleaned(
     labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set all
     3-D components of a label (connected through faces of voxels) to background, except the largest and
     those that continue it beyond its first or last slice or across a gap of slices (`main_part`).
-    fill_holes: then give background that a label encloses within a slice to that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from a label
-    plus pixels added to it; entry k is of label k + 1 (anatomy.LABELS).
+    fill_holes: then give background that a label encloses within a slice to that label. Cleaned: same
+    dtype and axes as labels. Changed: int64 (8,), pixels removed from a label plus pixels added to it,
+    over all slices; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
@@ -42,12 +43,13 @@ def cleaned(
 def main_part(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of a mask and the components that continue it in other slices.
 
-    mask: bool (slices, rows, columns); returns the same shape and dtype, empty for an empty mask.
-    Components are 3-D, connected through pixel faces within and between slices: two parts of a
-    muscle that fat separates in one slice may join in another, so that a rule per slice would lose
-    one. Components are visited by decreasing size (of equal ones, the one with the lowest slice
-    index first). The first is kept; a later one only if no slice of it contains kept pixels and it
-    overlaps, in rows and columns, the kept pixels of the nearest slice that has some.
+    mask: bool (slices, rows, columns); returns the same shape and dtype, all False for a mask without a
+    pixel; of a mask with one component, the mask itself. Components are 3-D, connected through pixel
+    faces within and between slices: two parts of a muscle that fat separates in one slice may join in
+    another, so that a rule per slice would lose one. Components are visited by decreasing size (of
+    equal ones, the one with the lowest slice index first). The first is kept; a later one only if no
+    slice of it contains kept pixels and it overlaps, in rows and columns, the kept pixels of the
+    nearest slice that has some.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:

@@ -102,12 +102,12 @@ LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 class Contrast:
     """The signed signals of all tissues in one slice; in magnitude, those of 90 % of the tissues are below 1.
 
-    sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: float32 (TISSUES,),
+    sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: NumPy float32 (TISSUES,),
     signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
-    `synthesis.tissues.Tissue` or label value. texture: float32 (TISSUES,), SD of the signal within
-    a tissue as a share of it. lean: signal of muscle without fat. fat: signal of pure fat in
-    muscle. saturated: what fat saturation left of the signal of fat, 0-1; 1 if there is none. It is
-    applied already in of_fat and fat.
+    `synthesis.tissues.Tissue` or label value 1-8. texture: NumPy float32 (TISSUES,), SD of the signal
+    within a tissue as a share of it. lean: signal of muscle without fat. fat: signal of pure fat in
+    muscle. saturated: what fat saturation left of the signal of fat, above 0 to 1; 1 without saturation.
+    It is applied already in of_fat and fat.
     """
 
     sequence: str
@@ -120,12 +120,15 @@ class Contrast:
 
     @property
     def shifts(self) -> bool:
-        """Whether a chemical shift of fat may be simulated: in all sequences but "dixon_fat"."""
+        """Whether a chemical shift of fat may be simulated (property): not in the sequence "dixon_fat"."""
         return self.sequence != "dixon_fat"
 
     @property
     def fat_bounds(self) -> bool:
-        """Whether fat has a larger magnitude than muscle: its shift then moves the muscle's visible edge."""
+        """Whether pure fat has a larger magnitude than muscle without fat (property).
+
+        The chemical shift of fat then moves the muscle's visible edge.
+        """
         return abs(self.fat) > abs(self.lean)
 
 
@@ -227,7 +230,10 @@ class _Echo:
     fat: float = 1.0
 
     def relaxed(self, t1: np.ndarray, t2: np.ndarray) -> np.ndarray:
-        """Return the signal for unit proton density, signed; t1, t2: relaxation times (ms), one shape."""
+        """Return the signal for proton density 1, signed, without the factors water and fat.
+
+        t1, t2: relaxation times (ms), arrays of one shape, which the result has.
+        """
         recovered = np.exp(-self.repetition / t1)
         if self.flip_deg < 90:
             flip = np.deg2rad(self.flip_deg)

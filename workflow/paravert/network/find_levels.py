@@ -44,8 +44,9 @@ MOST_AXIAL_SD = 0.3  # levels; levels from axial slices alone that are less cert
 class SliceGeometry:
     """The position of each axial slice of a subject, ordered by stack and slice.
 
-    stack, index: (slices,), number of the stack from 1 and of the slice in it from 0. affines:
-    (slices, 4, 4), (column, row, 0, 1) to LPS in mm. shapes: (slices, 2), rows and columns of the image.
+    NumPy arrays. stack, index: (slices,), number of the stack from 1 and of the slice in it from 0.
+    affines: (slices, 4, 4), index (column, row, 0, 1) in the slice to LPS in mm. shapes: (slices, 2), rows
+    and columns of the image.
     """
 
     stack: np.ndarray
@@ -58,9 +59,10 @@ class SliceGeometry:
 class FoundLevels:
     """The vertebral level of each slice by one source: points of the sheet, sagittal series or muscles.
 
-    level, sd: (slices,), level (1.0 mid L1, 4.5 disc L4/5) and its standard deviation; NaN: unknown.
-    most_sd: largest standard deviation with which a level is used; a less certain level is only written
-    to the column of its source.
+    level, sd: NumPy float (slices,), level (1.0 mid L1, 4.5 disc L4/5) and its standard deviation, in
+    levels; NaN: unknown. most_sd: largest standard deviation with which a level is used, default: no
+    limit; `find_levels` writes a less certain level to the column of its source (level_sheet,
+    level_sagittal, level_axial), but does not use it.
     """
 
     level: np.ndarray
@@ -69,7 +71,7 @@ class FoundLevels:
 
     @property
     def usable(self) -> np.ndarray:
-        """Whether the vertebral level of each slice is known with an SD of at most `most_sd`, bool (slices,)."""
+        """Whether each slice's level is known with an SD up to most_sd, bool (slices,) (property)."""
         return ~np.isnan(self.level) & (self.sd <= self.most_sd)
 
 
@@ -92,8 +94,9 @@ def find_levels(
 
     Writes the shard's table `levels`: a row per subject, stack and slice with the level by each source
     (points in the sheet, sagittal series, muscles of the axial slices), and the one that is used: the
-    first of these that is known and certain enough. Levels by the muscles need five lumbar vertebrae.
-    Raises InputError if a model file has another SHA-256.
+    first of these that is known and certain enough (by the muscles: SD of at most 0.3 levels). Levels by
+    the muscles need five lumbar vertebrae. A model needs its SHA-256. Raises InputError if a model file
+    is missing or has another SHA-256.
     """
     if model is not None:
         check_sha256(model, model_sha256, "find_levels.sha256")
@@ -181,8 +184,9 @@ def _find_in_subject(
 def differences(found: Mapping[str, FoundLevels]) -> str:
     """Return a sentence on the sources whose levels differ by more than 0.5 in a slice; "" if none do.
 
-    found: {source: levels of the same slices}, with the name of each source for the sentence. Compared
-    are slices whose level both sources know with an SD of at most their most_sd.
+    It tells each such pair of sources and their largest difference. found: {source: levels of the same
+    slices in the same order}; the sentence names the sources by the keys. Compared are slices whose level
+    both sources know with an SD of at most their most_sd.
     """
     told = []
     for (one, first), (other, second) in combinations(found.items(), 2):
@@ -206,8 +210,9 @@ def levels_from_points(
 
     file: table with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer (.fcsv, .mrk.json);
     names such as L4 or L5/S1 (`read_level_points`). geometry: positions of the slices. n_lumbar: number
-    of lumbar vertebrae of the subject. A slice is NaN if the curve through the points does not cross
-    its image. Raises InputError if the file cannot be used, or if this holds for all slices.
+    of lumbar vertebrae of the subject, 5 by default. A slice is NaN if the curve through the points does
+    not cross its image between T11 and S3. Raises InputError if the file cannot be used, or if the curve
+    crosses the image of no slice.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
@@ -218,8 +223,9 @@ def levels_from_points(
 def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
     """Return the level and SD of each slice where the curve of the vertebral column crosses its image.
 
-    curve: the column through points of known level. geometry: positions of the slices. NaN for a slice
-    whose image it does not cross between T11 and S3. The SD grows with the distance from these points.
+    curve: through points of known level. geometry: positions of the slices. NaN for a slice whose image
+    the curve does not cross between T11 and S3. The SD grows with the distance from the nearest point
+    (`SpineCurve.slice_levels`); most_sd has no limit.
     """
     levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
     for number in np.unique(geometry.stack):
@@ -231,7 +237,8 @@ def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
 def read_geometry(home: Path) -> SliceGeometry:
     """Return the position of each axial slice of a subject, ordered by stack and slice.
 
-    home: the subject's folder.
+    home: the subject's folder below results/subjects/, with slices.parquet and the images of its stacks
+    as convert_dicom wrote them.
     """
     folder = SubjectFolder(home)
     table = pq.read_table(folder.slices_file, columns=["stack", "slice", "affine"])

@@ -37,7 +37,7 @@ def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     probabilities: (batch, classes, rows, columns), 0-1. truth: labels, integer (batch, rows,
     columns), 0 to classes - 1. With probability p and truth t (0 or 1) of each pixel, the
     intersection is the sum of p t and the union the sum of p + t - p t over the batch. NaN for a
-    muscle absent from truth.
+    muscle absent from truth, in the whole batch.
     """
     values = torch.arange(1, probabilities.shape[1], device=truth.device)
     muscles = truth[:, None] == values[:, None, None]
@@ -51,10 +51,11 @@ def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return 1 - mean soft IoU of the muscles in the batch, a scalar: 0 is best, 1 is worst.
 
-    Soft IoU: intersection over union of probabilities instead of labels. logits: float (batch,
-    classes, rows, columns). truth: labels, integer (batch, rows, columns), 0 to classes - 1. 0 if
-    the batch contains no muscle. Source: Niemeyer 2021, eq. 4, "the sum of the IoU"; the paper
-    prints no minus sign, without which the worst network would have the lowest loss.
+    Soft IoU (`soft_iou`): intersection over union, over the batch, of probabilities instead of labels;
+    muscles absent from truth do not count. logits: float (batch, classes, rows, columns). truth: labels,
+    integer (batch, rows, columns), 0 to classes - 1. 0 if the batch contains no muscle. Source: Niemeyer
+    2021, eq. 4, "the sum of the IoU"; the paper prints no minus sign, without which the worst network
+    would have the lowest loss.
     """
     return _lost(soft_iou(_log_probabilities(logits).exp(), truth))
 
@@ -63,7 +64,8 @@ def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor
     """Return the mean cross-entropy over all pixels plus 1 - mean soft IoU of the muscles, a scalar.
 
     logits: float (batch, classes, rows, columns). truth: labels, integer (batch, rows, columns), 0
-    to classes - 1. A training with it converges several times faster than with `iou_loss`.
+    to classes - 1. The second part is that of `iou_loss`: 0 if the batch contains no muscle. A training
+    with this loss converges several times faster than with `iou_loss`.
     """
     logs = _log_probabilities(logits)
     return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))
@@ -85,10 +87,11 @@ def loss_at(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the loss function of (logits, truth) that a training uses at a point of its course.
 
-    name: "iou" or "cross_entropy_iou", not checked. share_done: fraction of the training that is done,
-    0-1. finish_with_iou_fraction: last fraction of the training, 0-1, that uses `iou_loss` in any case.
-    The function takes logits, float (batch, classes, rows, columns), and labels, integer (batch,
-    rows, columns), and returns a scalar tensor.
+    name: "iou" (`iou_loss`) or "cross_entropy_iou" (the function of this name), not checked.
+    share_done: fraction of the training that is done, 0-1. finish_with_iou_fraction: last fraction of
+    the training, 0-1, that uses `iou_loss` whatever the name; 0: none. The function takes logits, float
+    (batch, classes, rows, columns), and labels, integer (batch, rows, columns), and returns a scalar
+    tensor.
     """
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss
@@ -99,10 +102,10 @@ def loss_at(
 class Progress:
     """The progress of a training, and its learning curve.
 
-    epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the
-    keys epoch, share_done (0-1), seconds, learning_rate, training_loss, validation_iou and lowest_iou
-    (median IoU of each muscle and side over the validation slices: mean and lowest of these eight; NaN
-    without any).
+    epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the keys
+    epoch (from 1), share_done (0-1), seconds (since the start), learning_rate, training_loss (mean of
+    the epoch), validation_iou and lowest_iou (median IoU of each muscle and side over the validation
+    slices: mean and lowest of those known of these eight; NaN without any).
     """
 
     epoch: int = 0
@@ -113,8 +116,9 @@ class Progress:
 def training_device(device: str, threads: int) -> torch.device:
     """Return the torch device for a training, and set torch's threads and full float32 precision.
 
-    device: "auto", "cpu" or "cuda"; auto: a GPU if there is one. threads: processor threads; 0: torch's
-    default. Raises InputError for another device, and for cuda if there is no GPU.
+    Set for the whole process, with deterministic cuDNN (`exact_float32`). device: "auto", "cpu" or
+    "cuda"; auto: a GPU if there is one. threads: processor threads; 0: torch's default. Raises InputError
+    for another device, and for cuda if there is no GPU.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -127,9 +131,10 @@ def low_format(device: torch.device) -> torch.dtype | None:
 
     On a processor it does with AMX alone, which `network/__init__.py` switches off unless the environment
     asks for it (ONEDNN_MAX_CPU_ISA=AVX512_CORE_AMX). Seconds per step of 8 slices of 192 x 192 pixels on
-    two cores: 0.26 with AMX, 0.74 in bfloat16 without it, 0.52 in float32.
+    two cores: 0.26 with AMX, 0.74 in bfloat16 without it, 0.52 in float32. On a GPU: if it computes
+    bfloat16 itself.
 
-    device: that trains.
+    device: a processor or CUDA device, which trains.
     """
     if device.type == "cpu":
         allowed = "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "")
@@ -149,8 +154,8 @@ def device_text(device: torch.device) -> str:
 def check_made_of(path: Path, state: Mapping[str, object], made_of: str) -> None:
     """Raise InputError unless a checkpoint is of a training with the given settings and data.
 
-    path: of the checkpoint. state: its content. made_of: digest of settings and data, which the
-    checkpoint of the same training has as "made_of".
+    path: of the checkpoint, for the message only. state: its content, which is checked. made_of: digest
+    of settings and data together, which state["made_of"] must equal.
     """
     if state.get("made_of") != made_of:
         raise InputError(
@@ -176,19 +181,20 @@ def fit(
     start: Model | None,
     workers: int,
 ) -> "Training":
-    """Train to the end and return the training, with its last, averaged weights.
+    """Train to the end and return the training; its `network` has the last, averaged weights.
 
-    Resumes from the checkpoint beside the model file, if there is one, and writes it after every epoch.
+    Resumes from the checkpoint beside the model file (`checkpoint_file`), if there is one, and writes it
+    after every epoch; it is still there at the end.
 
     settings: of the training.
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
         labels, uint8 (batch, rows, columns).
-    validation: annotated slices whose IoU is measured after every epoch.
+    validation: annotated slices whose IoU is measured after every epoch; may be empty.
     device: that trains.
-    out: the model file that will be written (by the caller).
-    made_of: digest of the training data; stored in the checkpoint, together with that of the settings.
-    start: model with the initial weights; None: random weights.
-    workers: processes that prepare batches ahead.
+    out: the model file that the caller will write; its folder is created.
+    made_of: digest of the training data, any text; the checkpoint stores its digest with the settings.
+    start: model with the initial weights, of the settings' architecture; None: random weights.
+    workers: processes that prepare batches ahead; 0: this process prepares them when needed.
 
     Raises InputError if the checkpoint belongs to other settings or to data with another made_of, or if
     the loss becomes infinite or NaN.
@@ -204,11 +210,12 @@ def fit(
 class Training:
     """A network in training: weights, moving average of the weights, optimiser, progress.
 
-    settings: of the training. loader: its batches, epoch by epoch. validation: annotated slices
-    whose IoU is measured after every epoch. device: that trains. made_of: digest of the training
-    data; `run` rejects a checkpoint of other settings or another made_of. start: model with the initial
-    weights, of the same architecture as the settings'; None: random weights. Attribute progress:
-    completed epochs, seconds and learning curve.
+    A new object has trained nothing yet: call `run`. settings: of the training. loader: its batches,
+    epoch by epoch, to be open while `run` works. validation: annotated slices whose IoU is measured
+    after every epoch; may be empty. device: that trains. made_of: digest of the training data; `run`
+    rejects a checkpoint of other settings or another made_of. start: model with the initial weights, of
+    the same architecture as the settings'; None: random weights. Attribute progress: completed epochs,
+    seconds and learning curve.
     """
 
     def __init__(
@@ -237,22 +244,22 @@ class Training:
 
     @property
     def network(self) -> UNet:
-        """The network with the averaged weights, which is validated and saved."""
+        """The network with the moving average of the weights, which is validated and saved (property)."""
         return self._averaged.module
 
     @property
     def steps(self) -> int:
-        """Number of batches trained on so far."""
+        """Number of batches trained on so far, those before a resumption included (property)."""
         return int(self._averaged.n_averaged)
 
     def run(
         self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
     ) -> None:
-        """Train until the epochs or minutes of the settings are done.
+        """Train until the minutes of the settings are over or, if these are 0, the epochs are done.
 
-        checkpoint: file to resume from, if it exists, and to write after every epoch. after_epoch:
-        called with the progress after every epoch. Raises InputError if the checkpoint belongs to
-        other settings or another made_of, or if the loss becomes infinite or NaN.
+        checkpoint: file to resume from, if it exists, and to write after every epoch; None: neither.
+        after_epoch: called with the progress after every epoch. Raises InputError if the checkpoint
+        belongs to other settings or another made_of, or if the loss becomes infinite or NaN.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -394,9 +401,9 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 def mix_weights(network: UNet, start: UNet, start_weight: float) -> None:
     """Set a network's weights to s x initial + (1 - s) x trained.
 
-    network: trained; changed in place. start: initial, of the same architecture. start_weight: s,
-    0-1. Averages of the weights at several points of a training generalise better than the last
-    ones (Izmailov 2018).
+    So s = 0 leaves them as trained. network: trained; changed in place. start: initial, of the same
+    architecture. start_weight: s, 0-1. Averages of the weights at several points of a training generalise
+    better than the last ones (Izmailov 2018).
     """
     first = start.state_dict()  # includes the running means of normalisation layers
     for name, own in network.state_dict().items():

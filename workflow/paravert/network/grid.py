@@ -20,7 +20,7 @@ def network_size(
 
     shape: rows and columns of the image. spacing_mm: distance (mm) between its rows, between its
     columns. network_mm: pixel size (mm) of the network's grid. The grid covers the image's
-    rectangle: round(extent / network_mm) pixels per axis.
+    rectangle: round(extent / network_mm) pixels per axis, at least 1, not padded.
     """
     return tuple(
         max(1, round(pixels * spacing / network_mm))
@@ -31,8 +31,8 @@ def network_size(
 def standardise(image: np.ndarray) -> np.ndarray:
     """Return a stack with mean 0 and variance 1 over all its pixels, float32 (slices, rows, columns).
 
-    image: any numeric dtype, same axes. Values are clipped to the stack's own 0.5 and 99.5
-    percentiles first. A stack of a single value becomes 0.
+    image: any numeric dtype, same axes, without NaN; not changed. Values are clipped to the stack's own
+    0.5 and 99.5 percentiles first. A stack of a single value becomes 0.
     """
     low, high = _percentiles(image)
     total = squares = 0.0
@@ -92,9 +92,9 @@ def _interpolation(pixels: int, points: int) -> sparse.csr_array:
 def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
     """Return images extended below and to the right until rows and columns are multiples of a number.
 
-    planes: float (n, rows, columns), n: slices; the dtype stays. multiple: that number, in pixels.
-    The last row and column are repeated: mirroring could show a muscle twice, zeros would add an
-    edge that is not in the tissue.
+    planes: float (n, rows, columns), n: slices; the dtype stays. multiple: that number, in pixels, such
+    as `Architecture.stride`. As few rows and columns as possible are added. The last row and column are
+    repeated: mirroring could show a muscle twice, zeros would add an edge that is not in the tissue.
     """
     rows, columns = (-size % multiple for size in planes.shape[1:])
     return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")
@@ -156,7 +156,8 @@ def _labels_along_outlines(logits: np.ndarray, shape: tuple[int, int]) -> np.nda
 def largest(values: np.ndarray) -> np.ndarray:
     """Return the index of the largest value along the first axis, uint8; the lowest index if equal.
 
-    values: (classes, ...); the result lacks the first axis. Three times as fast as numpy.argmax.
+    values: (classes, ...), at most 256 classes, without NaN; the result lacks the first axis. Three times
+    as fast as numpy.argmax.
     """
     best, result = values[0].copy(), np.zeros(values.shape[1:], dtype=np.uint8)
     for number, one in enumerate(values[1:], start=1):
@@ -169,8 +170,8 @@ def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return manual labels on the network's pixel grid, uint8 (slices, rows, columns), 0-8.
 
     labels: uint8 (slices, rows, columns) on the image's grid, at least one slice. size: rows and columns
-    of the network's grid, not padded. A pixel gets the label whose mask, interpolated bilinearly, is
-    largest in it.
+    of the network's grid, not padded, from `network_size`. A pixel gets the label, or background, whose
+    mask, resampled by `resampled`, is largest in it; the lowest label if equal.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

@@ -18,9 +18,9 @@ class ModelForm:
     """The file format of one kind of network for vertebral levels, by which its model files are recognised.
 
     A file (safetensors) has one entry of metadata: under `key`, JSON with version, pixel size and
-    architecture. what: the network in words, for the message of InputError. spacing_mm: pixel size of
-    the network's input. architecture: sizes of its layers, {name: value of JSON}; a file with another
-    version, pixel size or architecture is rejected.
+    architecture; a file with other ones is rejected. The forms are SAGITTAL_FORM and AXIAL_FORM. what:
+    the network in words, which complete the message "not a model that ...". spacing_mm: pixel size of
+    the network's input. architecture: sizes of its layers, {name: value of JSON}.
     """
 
     key: str
@@ -30,7 +30,10 @@ class ModelForm:
     architecture: Mapping[str, object]
 
     def save(self, path: Path, network: "torch.nn.Module") -> None:  # noqa: F821 (not imported)
-        """Write a network to a safetensors file with float16 weights, completely or not at all."""
+        """Write a network to a safetensors file with float16 weights, completely or not at all.
+
+        network: on the CPU; whether it has this architecture is not checked. path: its folder is created.
+        """
         weights = {name: w.half().numpy() for name, w in network.state_dict().items()}
         with whole_file(path) as draft:
             draft.write_bytes(save(weights, {self.key: self._told()}))
@@ -38,13 +41,13 @@ class ModelForm:
     def weights(self, path: Path) -> dict[str, np.ndarray]:
         """Return the weights in a model file, {name: float32 array}; names are those of the torch module.
 
-        Raises InputError if the file is not a model of this form.
+        Raises InputError if the file is absent or not a model of this form.
         """
         self.check(path)
         return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}
 
     def check(self, path: Path) -> None:
-        """Raise InputError if a file is not a model of this form."""
+        """Raise InputError if a file is absent or, by its metadata, not a model of this form."""
         try:
             with safe_open(path, framework="numpy") as file:
                 told = (file.metadata() or {}).get(self.key)

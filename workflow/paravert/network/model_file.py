@@ -27,8 +27,8 @@ class ModelSettings:
     """The settings of a model, stored with its weights.
 
     architecture: width, levels, normalisation and dropout of the U-Net. spacing_mm: pixel size (mm)
-    of the network's grid. calibration: {muscle: (expected IoU, predicted IoU)}, knots of a curve as
-    two equally long rising lists, 0-1; {} for a model that was not calibrated.
+    of the network's grid. calibration: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, as
+    `Calibration.knots`: two equally long rising lists, 0-1; {} for a model that was not calibrated.
     """
 
     architecture: Architecture
@@ -111,7 +111,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 
 
 def check_model(path: Path, expected_sha256: str) -> None:
-    """Raise InputError unless a file is a model for segmentation with this SHA-256 (hex).
+    """Raise InputError unless a file is a model for segmentation with this SHA-256 (lower-case hex).
 
     path: of the file (.safetensors). Faults: absent or unreadable, another SHA-256, not
     safetensors, settings missing or out of range, weights that are not those of its architecture.
@@ -121,9 +121,10 @@ def check_model(path: Path, expected_sha256: str) -> None:
 
 
 def check_sha256(path: Path, expected_sha256: str, setting: str = "model.sha256") -> None:
-    """Raise InputError if a model file is absent or unreadable, or has another SHA-256 (hex).
+    """Raise InputError if a model file is absent or unreadable, or has another SHA-256 than expected.
 
-    setting: that tells the expected one, for the message.
+    The content is not checked. expected_sha256: lower-case hex; "" always fails. setting: name of the
+    setting that has the expected one, for the message only.
     """
     _check_there(path)
     try:
@@ -141,7 +142,8 @@ def check_card(model: Path) -> None:
     """Raise InputError unless a model file has a valid card of the same architecture beside it.
 
     model: the model file; its card is the file with the suffix .json. Faults of the card: absent,
-    unreadable, not JSON, lacks a field of `Card`, names another architecture.
+    unreadable, not JSON, lacks a field of `Card`, names another architecture. Also raised if the model
+    file itself is faulty (`read_settings`).
     """
     of_card, own = read_card(model).architecture, read_settings(model).architecture
     if of_card != own:
@@ -157,7 +159,7 @@ def _check_there(path: Path) -> None:
 class Card:
     """The parts of a model's card that reports and figures show.
 
-    note: on the model's use. trained_on: description of the training images, may be empty.
+    note: sentence on the model's use. trained_on: description of the training images, may be "".
     architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices.
     """
 
@@ -175,8 +177,9 @@ def card_file(model: Path) -> Path:
 def read_card(model: Path) -> Card:
     """Return the card of a model file: note, description of the training images, architecture, slice size.
 
-    model: the model file; its card has the same name with the suffix .json. Raises InputError if
-    the card is absent, unreadable, not JSON, or lacks one of these fields.
+    model: the model file, which need not exist; its card has the same name with the suffix .json. Raises
+    InputError if the card is absent, unreadable, not JSON, or lacks one of these fields, or if the slice
+    size is not a multiple of the architecture's stride.
     """
     path = card_file(model)
     told = _object(path)
@@ -217,17 +220,17 @@ def _object(path: Path) -> dict:
 
 
 def split_file(model: Path) -> Path:
-    """Return the path of the list of a model's training and validation subjects: own.split.csv.
+    """Return the path of the list of a model's training and validation subjects; it may not exist.
 
-    model: the model file, for example own.safetensors.
+    model: the model file: own.safetensors has the list own.split.csv.
     """
     return model.with_suffix(".split.csv")
 
 
 def split_digest(model: Path) -> str:
-    """Return the SHA-256 (hex) of the list of a model's training and validation subjects; "" if none.
+    """Return the SHA-256 (hex) of the list of a model's training and validation subjects.
 
-    model: the model file; the list lies beside it (.split.csv).
+    model: the model file; the list lies beside it (.split.csv). "" if there is no such file.
     """
     file = split_file(model)
     return file_sha256(file) if file.is_file() else ""
@@ -236,9 +239,9 @@ def split_digest(model: Path) -> str:
 def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
     """Write the list of a model's training and validation subjects beside the model file (.split.csv).
 
-    Columns: subject, part (training or validation); a line per subject. model: the model file.
-    training: names of its training subjects, with those of its starting model. validation: names of
-    its validation subjects.
+    Columns: subject, part (training or validation); a line per subject. An older list is replaced. model:
+    the model file. training: names of its training subjects; the caller includes those of its starting
+    model (`learnt_from`). validation: names of its validation subjects.
     """
     with split_file(model).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -250,8 +253,9 @@ def write_split(model: Path, training: Collection[str], validation: Collection[s
 def learnt_from(model: Path) -> frozenset[str]:
     """Return the names of a model's training subjects, from the list beside the model file.
 
-    model: the model file; the list is a CSV (.split.csv) with the columns subject and part. Empty
-    if there is no list. Raises InputError if it has other columns.
+    Those of its starting model are among them, those of its validation are not. model: the model file;
+    the list is a CSV (.split.csv) with the columns subject and part. Empty if there is no list. Raises
+    InputError if it is not such a CSV.
     """
     path = split_file(model)
     if not path.is_file():

@@ -21,7 +21,10 @@ from paravert.network.architecture import (  # noqa: E402
 
 
 def compiled_for_one_core(graph: openvino.Model) -> openvino.CompiledModel:
-    """Return a graph ready to compute in float32 on one processor core."""
+    """Return a graph ready to compute in float32 on one processor core.
+
+    Called with its input arrays, the result returns the outputs of the graph, by number from 0.
+    """
     options = {
         "INFERENCE_PRECISION_HINT": openvino.Type.f32,
         "INFERENCE_NUM_THREADS": 1,
@@ -35,10 +38,10 @@ class OpenVinoUNet:
     """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
 
     architecture: settings of the U-Net. weights: {name: float32 array}, names and shapes of
-    `architecture.weight_shapes`; the head may have another number of classes. Called with images,
-    float32 (batch, 1, rows, columns), it returns logits, float32 (batch, classes, rows, columns),
-    with 9 classes for muscles. The logits of an image do not depend, to the last bit, on the other
-    images of the batch.
+    `architecture.weight_shapes`; the head may have another number of classes. Called with images, NumPy
+    float32 (batch, 1, rows, columns), it returns logits, NumPy float32 (batch, classes, rows, columns),
+    with 9 classes for muscles; rows and columns must be multiples of `architecture.stride`. The logits
+    of an image do not depend, to the last bit, on the other images of the batch.
     """
 
     number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py
@@ -77,7 +80,10 @@ class _Graph:
         self._architecture, self._weights = architecture, weights
 
     def model(self) -> openvino.Model:
-        """Return the graph: images (batch, 1, rows, columns) of any size to logits (batch, 9, ...)."""
+        """Return the graph, from images (batch, 1, rows, columns) to logits (batch, classes, rows, columns).
+
+        Rows and columns: any multiples of the architecture's stride. Classes: those of the head.
+        """
         levels = self._architecture.levels
         images = ops.parameter([-1, 1, -1, -1], np.float32)
         features = self._two_convolutions(images, "encoder.0")

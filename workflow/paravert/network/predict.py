@@ -71,7 +71,7 @@ def _has_nvidia_driver() -> bool:
 
 
 def exact_float32() -> None:
-    """Set torch to full float32 precision on GPUs (no TF32) and to deterministic cuDNN algorithms."""
+    """Set torch, for this process, to full float32 precision on GPUs (no TF32) and deterministic cuDNN."""
     import torch
 
     torch.backends.cuda.matmul.fp32_precision = "ieee"
@@ -112,11 +112,11 @@ def read_model(path: Path) -> StoredModel:
 class Prepared:
     """A stack that is ready for the network.
 
-    slices: standardised (mean 0, variance 1), float32 (slices, rows, columns), on the padded
-    network grid. size: rows and columns of the network grid without the padding. shape: rows and
-    columns of the image. neighbour_weights: weight between each slice and the next in the mean of
-    their logits, float32 (slices - 1,), relative to 1 for the slice itself; None: no averaging of
-    adjacent slices.
+    slices: standardised (mean 0, variance 1 over the stack), NumPy float32 (slices, rows, columns), on
+    the padded network grid (padding at the last rows and columns). size: rows and columns of the network
+    grid without the padding. shape: rows and columns of the image. neighbour_weights: weight between each
+    slice and the next in the mean of their logits, float32 (slices - 1,), relative to 1 for the slice
+    itself; None: no averaging of adjacent slices.
     """
 
     slices: np.ndarray
@@ -129,10 +129,11 @@ class Prepared:
 class Predicted:
     """The prediction for a stack.
 
-    labels: uint8 (slices, rows, columns), on the image's own grid, 0-8. expected_iou: IoU estimated
-    from the network's probabilities, not calibrated, float32 (slices, 8), column k of label k + 1
-    (anatomy.LABELS). A muscle without a pixel in the slice has NaN, or 0 if its probabilities
-    suggest that it was missed. All NaN if it was not computed.
+    NumPy arrays. labels: uint8 (slices, rows, columns), on the image's own grid, 0-8, not cleaned.
+    expected_iou: IoU estimated from the network's probabilities, not calibrated, float32 (slices, 8),
+    column k of label k + 1 (anatomy.LABELS). A muscle without a pixel in the slice has NaN, or 0 if its
+    probabilities in the slice add up to 0.001 or more, so that it may have been missed (`expected_iou`).
+    All NaN if it was not computed.
     """
 
     labels: np.ndarray
@@ -142,13 +143,13 @@ class Predicted:
 class Predictor:
     """A model on a device, and how its predictions are averaged.
 
-    model: the trained network. device: "cpu" (computed by OpenVINO) or a CUDA device (by torch;
-    needs a torch `Model`). flip: average the logits of each slice and its mirror image.
-    neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; 0 disables.
-    with_expected_iou: compute the expected IoU (from the probabilities) even if the model has no
-    calibration. batch_size: slices computed at once; None: 4 on a processor, 32 on a GPU; on a processor
-    the results do not depend on it. Attribute computed_on: device and number format, such as "cpu
-    float32".
+    model: the trained network, a `StoredModel` or a torch `Model`. device: "cpu" (computed by OpenVINO) or
+    a CUDA device (by torch; needs a `Model` that is on it already), not "auto". flip: average the logits
+    of each slice and its mirror image (default: yes). neighbours_mm: SD (mm) of the Gaussian weights of
+    adjacent slices; default 3.5; 0 disables. with_expected_iou: compute the expected IoU (from the
+    probabilities) even if the model has no calibration. batch_size: slices computed at once; None: 4 on a
+    processor, 32 on a GPU; on a processor the results do not depend on it. Attributes: model, flip, and
+    computed_on, device and number format, such as "cpu float32".
     """
 
     def __init__(
@@ -174,9 +175,9 @@ class Predictor:
     ) -> Prepared:
         """Return a stack that is ready for the network: standardised, resampled to its pixel grid, padded.
 
-        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
-        between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
-        not adjacent.
+        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
+        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
+        distance (mm) between the centres of slices; math.inf if they are not adjacent.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
@@ -223,8 +224,9 @@ class Predictor:
         Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
         float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
         pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
-        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm) between
-        rows, between columns. apart_mm: distance (mm) between slices; infinite if they are not adjacent.
+        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
+        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
+        distance (mm) between the centres of slices; math.inf if they are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
@@ -233,9 +235,9 @@ class Predictor:
     ) -> np.ndarray:
         """Return the labels of an image, uint8 (slices, rows, columns), 0-8, not cleaned.
 
-        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
-        between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
-        not adjacent.
+        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
+        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
+        distance (mm) between the centres of slices; math.inf if they are not adjacent.
         """
         return self.stack_predicted(image, spacing_mm, apart_mm=apart_mm).labels
 
@@ -259,13 +261,13 @@ def _network_on(
 
 
 def dixon_logits(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
-    """Return the logits of a slice from those of its water and its fat image, float32 (classes, rows, columns).
+    """Return the logits of a slice from those of its Dixon water image and its fat image.
 
-    water, fat: logits of the two images, of the same shape; class 0 is the background. Log-probabilities:
-    of the muscles, the mean of both images; of the background, the lower of both, not normalised. Tissue
-    of water and fat at the border of a muscle resembles muscle in one of the images and background in
-    the other, and the mean would leave it out (tests/benchmark/dixon_accuracy.py). Symmetric: if water
-    and fat are swapped, the result is the same.
+    water, fat: logits of the two images, float32 (classes, rows, columns), not changed; class 0 is the
+    background. Returns the same shape. Log-probabilities: of the muscles, the mean of both images; of the
+    background, the lower of both, not normalised. Tissue of water and fat at the border of a muscle
+    resembles muscle in one of the images and background in the other, and the mean would leave it out
+    (tests/benchmark/dixon_accuracy.py). Symmetric: if water and fat are swapped, the result is the same.
     """
     water, fat = log_softmax(water, axis=0), log_softmax(fat, axis=0)
     both = (water + fat) / 2
@@ -277,7 +279,7 @@ def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
     """Return the weight of an adjacent slice, 0-1, relative to 1 for the slice itself.
 
     exp(-(apart_mm / neighbours_mm)² / 2), or 0 if that is below 0.02 (LEAST_WEIGHT) or neighbours_mm is 0.
-    apart_mm: distance (mm) between the slices. neighbours_mm: SD (mm) of the Gaussian.
+    apart_mm: distance (mm) between the centres of the slices. neighbours_mm: SD (mm) of the Gaussian.
     """
     if neighbours_mm == 0:
         return 0.0
@@ -307,9 +309,9 @@ def with_neighbours(
 ) -> Iterator[np.ndarray]:
     """Yield, for each slice, the weighted mean of its logits and those of its two adjacent slices.
 
-    logits: of a stack's slices in order, each (classes, rows, columns); read one slice ahead.
-    weights: between each slice and the next, float32 (slices - 1,), relative to 1 for the slice
-    itself; None yields the logits unchanged.
+    The first and the last slice have one adjacent slice. logits: of a stack's slices in order, each
+    (classes, rows, columns), not changed; read one slice ahead. weights: between each slice and the next,
+    float32 (slices - 1,), relative to 1 for the slice itself; None yields the logits unchanged.
     """
     if weights is None:
         yield from logits

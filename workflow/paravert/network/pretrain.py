@@ -67,8 +67,9 @@ def pretrain_network(
     """Train a network on synthetic slices alone; write the model, its card and curves.
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
-    .yaml (configuration that selects the model), .curve.csv and .png (learning curve),
-    .reliability.csv and .png (predicted and measured IoU).
+    .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve),
+    .reliability.csv and .reliability.png (predicted and measured IoU). A training that was stopped
+    resumes from its .checkpoint.
     """
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
@@ -124,8 +125,9 @@ def calibrate_network(
     """Calibrate a model's predicted IoU anew on synthetic slices; write model and card.
 
     It is the last step of pretrain_network, applied to a model that exists, such as one that was
-    trained on other slices. Also writes .yaml (configuration that selects the model), .reliability.csv
-    and .png. The weights stay the same.
+    trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
+    new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
+    The weights stay the same; a .split.csv is not copied.
     """
     read_card(model)  # checks it
     card = json.loads(card_file(model).read_text(encoding="utf-8"))
@@ -147,9 +149,10 @@ def save_calibrated(
 ) -> "SyntheticValidation":
     """Calibrate a model on synthetic slices; write the model file and its reliability diagram.
 
-    out: the model file to write; the diagram lies beside it (.reliability.csv and .png). model: the
-    network; its own calibration is replaced. device: that computes. held_out: validation slices.
-    Returns the new calibration, fitted to held_out.calibrating, and the accuracy on held_out.reporting.
+    out: the model file to write; the diagram lies beside it (.reliability.csv and .reliability.png).
+    model: the network, on the device; its own calibration is not used, and not changed in this object.
+    device: that computes. held_out: validation slices. Returns the new calibration, fitted to
+    held_out.calibrating, and the accuracy on held_out.reporting.
     """
     predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)
     result = validate_synthetic(predictor, held_out)
@@ -162,9 +165,9 @@ def save_calibrated(
 class HeldOut:
     """Synthetic validation slices, of synthetic people who do not occur in the training.
 
-    progress: slices whose IoU is measured after every epoch. calibrating: slices that the
-    calibration is fitted to. reporting: slices whose IoU the model's card states, of other people
-    than calibrating.
+    Lists of `SyntheticSample`. progress: slices whose IoU is measured after every epoch, of all these
+    people. calibrating: slices that the calibration is fitted to. reporting: slices whose IoU the model's
+    card states, of other people than calibrating.
     """
 
     progress: list[SyntheticSample]
@@ -175,11 +178,12 @@ class HeldOut:
 def read_held_out(validation: Path, settings: Settings) -> HeldOut:
     """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
-    The IoU of the first is measured after every epoch, the calibration is fitted to the second, the
-    accuracy on the third, of other people, is stated on the model's card. validation: table
-    (.parquet) of the command draw_anatomies, of people who do not occur in the training. settings:
-    of the training; its size_px and spacing_mm are used. Raises InputError if the file is not such a
-    table, or no slice of a group shows a muscle.
+    At most 128, 640 and 640 slices, the same for the same table and settings. The IoU of the first is
+    measured after every epoch, the calibration is fitted to the second (people with even numbers), the
+    accuracy on the third (odd numbers) is stated on the model's card. validation: table (.parquet) of the
+    command draw_anatomies, of people who do not occur in the training; this is not checked here.
+    settings: of the training; its size_px and spacing_mm are used. Raises InputError if the file is not
+    such a table, or no slice of a group shows a muscle.
     """
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]
@@ -193,13 +197,14 @@ def read_held_out(validation: Path, settings: Settings) -> HeldOut:
 
 @dataclass(frozen=True)
 class SyntheticValidation:
-    """Accuracy of a model on synthetic validation slices, and the calibration fitted to others.
+    """Accuracy of a model on synthetic validation slices, and the calibration fitted to other ones.
 
     calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
-    predicted IoU. metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile",
-    "slices"}}. reliability: float (bins, 3), columns: mean predicted IoU, mean measured IoU, number
-    of pairs of muscle and slice. card_entries: entries of the model's card about these slices:
-    their number, calibration error, median IoU by sequence.
+    predicted IoU. metrics: measured IoU, {label name: {"median_iou", "lower_quartile", "upper_quartile",
+    "slices"}}, from `quartiles`. reliability: float (bins, 3), from `calibration_curve`: mean predicted
+    IoU, mean measured IoU, number of pairs of muscle and slice. card_entries: for the card's entry
+    "data": validation_slices (number), calibration_error (0-1, None: not known) and
+    median_iou_by_sequence ({sequence: {muscle: IoU}}).
     """
 
     calibration: Calibration
@@ -211,9 +216,9 @@ class SyntheticValidation:
 def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:
     """Return the calibration of a model's predicted IoU, and its accuracy, on different synthetic slices.
 
-    predictor: the model; must compute the expected IoU (estimated from the probabilities).
-    held_out: validation slices; the calibration is fitted to those in calibrating, the accuracy
-    measured on those in reporting.
+    predictor: the model; must compute the expected IoU (estimated from the probabilities; option
+    with_expected_iou). Its own calibration is not used. held_out: validation slices; the calibration is
+    fitted to those in calibrating, the accuracy measured on those in reporting.
     """
     expected, overlap = scored(predictor, held_out.calibrating)
     calibration = fitted_calibration(expected, overlap.iou)
@@ -233,8 +238,9 @@ def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np
 
     Expected: estimated from the probabilities, not calibrated. Overlap: IoU, Dice and pixel
     numbers, also (slices, 8). Column k of all belongs to label k + 1 (anatomy.LABELS). predictor:
-    the model; must compute the expected IoU. samples: slices, segmented here on the network's grid,
-    without averaging adjacent slices, and not cleaned.
+    the model; must compute the expected IoU (option with_expected_iou). samples: slices of one size on
+    the network's grid, at least one, with rows and columns that are multiples of the architecture's
+    stride. They are segmented here, without averaging adjacent slices, and not cleaned.
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

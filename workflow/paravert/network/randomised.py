@@ -69,7 +69,7 @@ class PicturePose:
 
     Picture: synthetic image. Section: map of the tissues of a synthetic person that it is drawn
     from. (right, down) and (x, y): positions in them in mm from their middles, x to the right, y
-    down. matrix: (2, 2). centre_mm: (2,), position of the picture's middle in the section.
+    down. matrix: NumPy (2, 2). centre_mm: NumPy (2,), position of the picture's middle in the section.
     mirrored: whether the picture shows the mirror image (matrix contains it already), so that left
     and right labels must be exchanged.
     """
@@ -116,9 +116,10 @@ def placed(
     """Return the position in its section of each point of each picture, float32 (batch, 2, rows, columns).
 
     (x, y) in mm: x to the right, y down, from the section's middle (section: map of the tissues of a
-    synthetic person). grid: (right, down) of the points in mm from a picture's middle, float32 (2,
-    rows, columns). places: pose of each picture in its section. waves: random displacements in mm on
-    coarse grids, from `drawn_waves`, a tensor (batch, 2, k, k) per grid; they are interpolated and added.
+    synthetic person). grid: (right, down) of the points in mm from a picture's middle, float32 (2, rows,
+    columns), from `picture_grid`. places: pose of each picture in its section. waves: random
+    displacements in mm on coarse grids, from `drawn_waves`, a tensor (batch, 2, k, k) per grid; they are
+    interpolated and added.
     """
     matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)
     centre = torch.from_numpy(np.stack([place.centre_mm for place in places])).to(grid)
@@ -174,10 +175,11 @@ class Anatomies:
     """The sections of a table of synthetic people, in memory, compressed; len() is their number.
 
     Section: map of the tissues of a synthetic person in an axial slice. table: file (.parquet) that
-    the command draw_anatomies wrote. keep: takes the numbers of the sections' people, int
-    (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
-    InputError if the file is not such a table, or no section is wanted. Attribute levels: vertebral
-    level of each section, float32 (sections,), 1.0 mid L1.
+    the command draw_anatomies wrote. keep: takes the number of each section's person, NumPy int
+    (sections of the table,), and returns which sections are wanted, NumPy bool of this shape; None: all.
+    Sections stay in the table's order; the wanted ones are numbered anew from 0. Raises InputError if the
+    file is not such a table, or no section is wanted. Attributes: table, the file; levels, vertebral
+    level of each section, NumPy float32 (sections,), 1.0 mid L1.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
@@ -197,10 +199,11 @@ class Anatomies:
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
         """Return sections as maps, uint8 (sections, LAYERS + 1, SIZE_PX, SIZE_PX), pixels of SPACING_MM.
 
-        numbers: of the sections, from 0. LAYERS is 3, SIZE_PX 512, SPACING_MM 0.8. The first LAYERS maps
-        are thin parallel planes within the slice, from caudal to cranial; their values are labels 1-8 or
-        `synthesis.tissues.Tissue`. The last map is the order in which pixels of muscle become fat as its
-        fat fraction grows, from 255 (first) to 0 (last); 0 outside muscle.
+        On the CPU. numbers: of the sections, from 0, repetitions allowed. LAYERS is 3, SIZE_PX 512,
+        SPACING_MM 0.8. The first LAYERS maps are thin parallel planes within the slice, from caudal to
+        cranial; their values are labels 1-8 or `synthesis.tissues.Tissue`. The last map is the order in
+        which pixels of muscle become fat as its fat fraction grows, from 255 (first) to 0 (last); 0
+        outside muscle.
         """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))
@@ -210,9 +213,9 @@ class Anatomies:
 class Pictures:
     """A batch of synthetic axial MRI slices with their labels.
 
-    images: float32 (batch, rows, columns); each is standardised (mean 0, variance 1), then gets a random
-    gain and offset. labels: uint8, same shape, 1 to 8 as in anatomy.LABELS, 0 background. contrasts: one
-    per image: the signals of its tissues, before it was standardised.
+    images: torch float32 (batch, rows, columns); each is standardised (mean 0, variance 1), then gets a
+    random gain and offset. labels: torch uint8, same shape, 1 to 8 as in anatomy.LABELS, 0 background.
+    contrasts: one per image: the signals of its tissues, before it was standardised.
     """
 
     images: torch.Tensor
@@ -236,7 +239,7 @@ def drawn_pictures(
     person in an axial slice.
 
     anatomies: the sections of a table.
-    numbers: of the sections to draw, int (batch,), from 0.
+    numbers: of the sections to draw, one per image, int (batch,), from 0, repetitions allowed.
     seed: of all random numbers (pose, contrast, fat, artefacts); on one kind of device, equal
         arguments give equal images.
     size_px, spacing_mm: rows, equal to columns, of an image, and its pixel size.

@@ -48,9 +48,9 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 class Naming(Enum):
     """How the discs of a sagittal series got their names; the values are phrases for messages.
 
-    SACRUM: counted from the sacrum. MUSCLES: from the levels of the axial slices by their muscles, as
-    the series alone was not clear. UNCLEAR: too few discs found, or probability of the names below 0.85
-    (LEAST_CLEAR).
+    UNCLEAR, before the others: fewer than 3 discs found, or probability of the names, in the end, below
+    0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices by their
+    muscles, as the probability by the series alone was below 0.85. SACRUM: counted from the sacrum.
     """
 
     SACRUM = "counted from the sacrum"
@@ -62,10 +62,10 @@ class Naming(Enum):
 class NamedDiscs:
     """The discs found in a sagittal series, with their names.
 
-    points: {level: centre of the disc, (3,), LPS in mm}; level 4.5 is the disc L4/5, 5.5 the disc
-    L5/S1. name_probability: that these names are right, against all discs being one or more levels
-    higher or lower. level_variance: variance of the levels, in levels squared, because the names
-    may be wrong.
+    points: {level: centre of the disc, NumPy (3,), LPS in mm}, by ascending level; level 4.5 is the disc
+    L4/5, 5.5 the disc L5/S1. name_probability: 0-1, that these names are right, against all discs being
+    one or more levels higher or lower. level_variance: variance of the levels, in levels squared, because
+    the names may be wrong; the error is the same for all discs.
     """
 
     points: dict[float, np.ndarray]
@@ -77,9 +77,10 @@ class NamedDiscs:
 class DiscChain:
     """A chain of discs found in a sagittal series, with the possible levels of its lowest disc.
 
-    centres: (discs, 3), LPS in mm, from caudal to cranial. steps: (discs,), how many discs each lies
-    above the lowest one, counting those that were not found. lowest: (candidates,), levels that the
-    lowest disc may have, such as 5.5 for L5/S1; probability: (candidates,), of each.
+    NumPy arrays. centres: (discs, 3), LPS in mm, from caudal to cranial. steps: int (discs,), how many
+    discs each lies above the lowest one, itself 0, counting those that were not found. lowest:
+    (candidates,), levels that the lowest disc may have, such as 5.5 for L5/S1; probability:
+    (candidates,), of each, sum 1.
     """
 
     centres: np.ndarray
@@ -88,16 +89,19 @@ class DiscChain:
     probability: np.ndarray
 
     def points(self, lowest: float) -> dict[float, np.ndarray]:
-        """Return {level: centre of the disc, (3,)} by ascending level; lowest: level of the first disc."""
+        """Return {level: centre of the disc, (3,), LPS in mm}, by ascending level, from cranial to caudal.
+
+        lowest: level of the lowest disc, the first in centres.
+        """
         levels = lowest - self.steps
         return {float(name): self.centres[n] for n, name in reversed(list(enumerate(levels)))}
 
     def named(self, lumbosacral: float) -> NamedDiscs | None:
         """Return the discs with their most probable levels.
 
-        lumbosacral: level of the disc on the sacrum, 5.5 with five lumbar vertebrae; discs below it or
-        above T11/12 (-0.5) are left out. None if these levels have a probability below 0.5 (LEAST_USED),
-        or if fewer than 3 discs (LEAST_DISCS) are left.
+        lumbosacral: level of the disc on the sacrum, 5.5 with five lumbar vertebrae; the disc itself is
+        named, discs below it or above T11/12 (-0.5) are left out. None if these levels have a probability
+        below 0.5 (LEAST_USED), or if fewer than 3 discs (LEAST_DISCS) are left.
         """
         best = int(self.probability.argmax())
         points = {
@@ -113,10 +117,10 @@ class DiscChain:
     def updated_by(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
         """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
-        axial: levels of the axial slices by their muscles. geometry: positions of these slices, in the
-        same order. The error of these levels is taken as the same in all slices: normal, or, with a
-        probability of 0.1 (AXIAL_DOUBT), of any size. The chain itself is returned if no slice has a
-        level by both.
+        axial: levels of the axial slices by their muscles, whatever their SD. geometry: positions of
+        these slices, in the same order. The error of these levels is taken as the same in all slices:
+        normal, or, with a probability of 0.1 (AXIAL_DOUBT), of any size. The chain itself is returned if
+        no slice has both a level in axial and one by the curve through the discs.
         """
         best = self.lowest[self.probability.argmax()]
         level = levels_on_curve(curve_through(self.points(best)), geometry).level
@@ -135,10 +139,10 @@ def named_discs(
 ) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, with their names; None if they cannot be named.
 
-    They are counted from the sacrum. network: from `load_sagittal_network`. volume: sagittal series,
-    array (slices, rows, columns), slices from left to right, rows towards the feet, columns towards the
-    back. n_lumbar: number of lumbar vertebrae. None if fewer than 3 discs are found, or if the names
-    have a probability below 0.5, as when the sacrum is not shown.
+    They are counted from the sacrum, up to T11/12. network: from `load_sagittal_network`. volume: sagittal
+    series, array (slices, rows, columns), slices from the patient's left to right, rows towards the feet,
+    columns towards the back. n_lumbar: number of lumbar vertebrae, default 5. None if fewer than 3 discs
+    are found, or if the names have a probability below 0.5, as when the sacrum is not shown.
     """
     chain = disc_chain(network, volume, n_lumbar)
     return chain and chain.named(n_lumbar + 0.5)
@@ -149,9 +153,10 @@ def disc_chain(
 ) -> DiscChain | None:
     """Return the discs that a sagittal series shows, with the possible levels of the lowest one.
 
-    None if fewer than 3 discs (LEAST_DISCS) are found. network: of a model file of train_levels, from
-    `load_sagittal_network`. volume: sagittal series, array (slices, rows, columns), slices from left to
-    right, rows towards the feet, columns towards the back. n_lumbar: number of lumbar vertebrae.
+    None if fewer than 3 discs (LEAST_DISCS) are found; the chain leaves out those that do not follow each
+    other, so that it may have fewer. network: from `load_sagittal_network`. volume: sagittal series, array
+    (slices, rows, columns), slices from the patient's left to right, rows towards the feet, columns
+    towards the back; the 9 middle slices are used. n_lumbar: number of lumbar vertebrae, default 5.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
@@ -180,9 +185,10 @@ def on_grid(
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
     """Return slices resampled to pixels of 2.5 mm (PIXEL_MM), and where new rows and columns lie in the old.
 
-    array: (slices, rows, columns). spacing_mm: distance between rows, between columns. Returns
-    float32 (slices, new rows, new columns), means over each new pixel; (index of the first new row
-    in old rows, old rows per new row); the same of columns.
+    array: NumPy (slices, rows, columns). spacing_mm: distance between rows, between columns. Returns
+    float32 (slices, new rows, new columns), means over each new pixel; (position of the centre of the
+    first new row as a fractional index of old rows, old rows per new row); the same of columns. The new
+    grid is centred on the old one; old pixels at the edges that fill no new one are left out.
     """
     (by_row, rows), (by_column, columns) = (
         _averaging(size, step) for size, step in zip(array.shape[1:], spacing_mm, strict=True)
@@ -301,9 +307,9 @@ def levels_from_sagittal(
 ) -> tuple[FoundLevels | None, Naming]:
     """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
 
-    model: model file of train_levels. volume: sagittal series in the patient coordinates of the
-    axial slices, array (slices, rows, columns), slices from left to right, rows towards the feet,
-    columns to the back. geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae.
+    model: model file of train_levels. volume: sagittal series in the patient coordinates of the axial
+    slices, array (slices, rows, columns), slices from the patient's left to right, rows towards the feet,
+    columns towards the back. geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae.
     axial: levels of the axial slices by their muscles; used (`DiscChain.updated_by`) if the names from
     the series alone have a probability below 0.85 (LEAST_CLEAR); None: not known.
 

@@ -24,9 +24,9 @@ ALL_DRAWN = (True,) * len(LABELS)
 class Sample:
     """One annotated slice on the network's pixel grid.
 
-    image: standardised (mean 0, variance 1 over its stack), float16 or float32 (rows, columns).
-    truth: manual labels, uint8 (rows, columns), 0-8. drawn: for each of anatomy.LABELS, in their
-    order, whether any manual mask of the subject contains it.
+    image: standardised (mean 0, variance 1 over its stack), NumPy float16 or float32 (rows, columns).
+    truth: manual labels, NumPy uint8 (rows, columns), 0-8. drawn: tuple of 8 bool, for each of
+    anatomy.LABELS, in their order, whether any manual mask of the subject contains it; default: all.
     """
 
     image: np.ndarray
@@ -37,7 +37,8 @@ class Sample:
 def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     """Return the names of the converted subjects with a manual mask, sorted.
 
-    convert: shard tables of convert_dicom.
+    convert: files of the shard tables of convert_dicom. Quarantined subjects are not among them; a mask
+    may be empty (`subjects_without_labels`).
     """
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
@@ -46,7 +47,8 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
 def subjects_without_labels(folder: Path, subjects: Sequence[str]) -> list[str]:
     """Return those of the given subjects whose manual masks contain no label in any slice.
 
-    folder: contains a folder per subject. subjects: names of subjects with a mask.
+    In the order given. folder: results/subjects, which contains a folder per subject. subjects: names of
+    subjects with a mask; one without any is returned, too.
     """
     return [
         files.home.name
@@ -61,8 +63,8 @@ def subjects_without_labels(folder: Path, subjects: Sequence[str]) -> list[str]:
 def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
     """Return the subjects that could not be converted, as "name (reason)".
 
-    convert: shard tables of convert_dicom. Subjects with a fault of their mask come first; both groups
-    are sorted by name.
+    convert: files of the shard tables of convert_dicom. reason: code, such as "mask-...". Subjects with a
+    fault of their manual mask come first; both groups are sorted by name.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
@@ -72,7 +74,8 @@ def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
     """Return (image, manual mask) of those stacks of a subject that have a mask, ordered by stack number.
 
-    home: the subject's folder. Mask: labels 0-8 on the image's grid, (slices, rows, columns).
+    home: the subject's folder below results/subjects/, with the folders image and truth of convert_dicom.
+    Mask: labels 0-8 on the image's grid, (slices, rows, columns). [] if there is no mask.
     """
     files = SubjectFolder(home)
     return [
@@ -89,10 +92,10 @@ def samples_of(
 ) -> list[Sample]:
     """Return the annotated slices of a stack on the network's pixel grid, in order; images in float16.
 
-    image: the stack, of any intensity scale. truth: manual mask, labels 0-8, uint8 on the image's
-    grid. Slices without any label count as not annotated and are omitted. spacing_mm: pixel size
-    (mm) of the network's grid. muscles: for each of anatomy.LABELS, in their order, whether any
-    mask of the subject contains it.
+    image: the stack, of any intensity scale; it is standardised as a whole. truth: manual mask, labels
+    0-8, uint8 on the image's grid. Slices without any label count as not annotated and are omitted.
+    spacing_mm: pixel size (mm) of the network's grid. muscles: for each of anatomy.LABELS, in their
+    order, whether any mask of the subject contains it.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -112,10 +115,10 @@ def read_samples(
     """Return the annotated slices of subjects, and the names of those whose masks lack a muscle.
 
     Slices: in the order of `subjects`, then by stack and slice; standardised image and labels 0-8,
-    (rows, columns). A subject lacks a muscle if one of the 8 labels is in none of its masks. folder:
-    contains a folder per subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid.
-    finder: the starting model; it segments the lacking muscles, as pseudo-labels (Lee 2013). None: they
-    are background.
+    (rows, columns). A subject lacks a muscle if one of the 8 labels is in none of its masks; Sample.drawn
+    tells which. folder: contains a folder per subject (results/subjects). subjects: names. spacing_mm:
+    pixel size (mm) of the network's grid. finder: the starting model; it segments the lacking muscles in
+    the slices with a manual label, as pseudo-labels (Lee 2013). None: they are background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -135,8 +138,8 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
 
     image: a stack, of any intensity scale. truth: its manual mask, labels 0-8. drawn: bool (8,),
     whether any mask of the subject contains the label; entry k is of label k + 1 (anatomy.LABELS).
-    finder: predicts the others. They are added where the mask is background, in slices with at
-    least one manual label. Returns a new volume of uint8 on the same grid.
+    finder: predicts the others; they are cleaned (`cleaned`) and added where the mask is background, in
+    slices with at least one manual label. Returns a new volume of uint8 on the same grid.
     """
     labels, _ = cleaned(
         finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
@@ -166,11 +169,11 @@ def split_by_subject(
 ) -> SubjectSplit:
     """Return a random split of subjects into training and validation.
 
-    subjects: names, in any order. They are sorted by a hash of seed and name, so that one more
-    subject hardly changes the split. validation_fraction: fraction of the subjects, 0-1, for
-    validation; above 0, each part has at least one subject. seed: of the split. learnt_from: training
-    subjects of the starting model, which are never used for validation: the validation part has fewer
-    subjects, or none, if too few others are left.
+    subjects: names, each once, in any order. They are sorted by a hash of seed and name, so that one
+    more subject hardly changes the split. validation_fraction: fraction of the subjects, 0-1, for
+    validation, rounded; above 0, each part of two or more subjects has at least one. seed: of the split.
+    learnt_from: names of training subjects of the starting model, which are never used for validation:
+    the validation part has fewer subjects, or none, if too few others are left.
     """
 
     def place(subject: str) -> str:
@@ -188,8 +191,9 @@ def split_by_subject(
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:
     """Return the SHA-256 (hex) over the names, converted images and manual masks of subjects.
 
-    folder: contains a folder per subject. subjects: names, in any order. Masks of a second rater and
-    Dixon water and fat images do not enter. A subject without files adds nothing.
+    folder: contains a folder per subject (results/subjects). subjects: names, in any order, which does not
+    matter. Masks of a second rater and Dixon water and fat images do not enter, except a fat image that is
+    itself the converted image. A subject without files adds nothing.
     """
     return digest(
         [

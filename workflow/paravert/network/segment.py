@@ -85,7 +85,7 @@ def segment_muscles(
 def has_all_labels(home: Path) -> bool:
     """Return whether the sheet gave labels for every stack of a subject, so that none is predicted.
 
-    home: the subject's folder.
+    home: the subject's folder below results/subjects/; its folders image and given are compared.
     """
     files = SubjectFolder(home)
     return set(files.stack_numbers("given")) >= set(files.stack_numbers("image"))
@@ -95,10 +95,10 @@ def has_all_labels(home: Path) -> bool:
 class StackToLabel:
     """One stack of a subject: its image and either given labels or the input of the network.
 
-    number: of the stack, as in its file names. image: (slices, rows, columns) with its affine.
-    given: labels from the sheet, uint8 (slices, rows, columns), 0-8; None if the labels are
-    predicted. prepared: images to predict from, standardised on the network's grid: the stack, or
-    its Dixon water and fat; () if the labels are given.
+    number: of the stack from 1, as in its file names. image: (slices, rows, columns) with its affine.
+    given: labels from the sheet, NumPy uint8 (slices, rows, columns), 0-8; None if the labels are
+    predicted. prepared: images to predict from, standardised on the network's grid: (the stack,), or
+    (Dixon water, Dixon fat); () if the labels are given.
     """
 
     number: int
@@ -111,8 +111,8 @@ class StackToLabel:
 class SegmentedStack:
     """One stack with its labels.
 
-    number: of the stack, as in its file names. labels: uint8 (slices, rows, columns), 0-8, with the
-    image's affine; not cleaned. expected_iou: IoU estimated from the network's probabilities, not
+    number: of the stack from 1, as in its file names. labels: uint8 (slices, rows, columns), 0-8, with
+    the image's affine; not cleaned. expected_iou: IoU estimated from the network's probabilities, not
     calibrated, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); None if the labels
     were given in the sheet.
     """
@@ -130,10 +130,10 @@ Computed = list[tuple[StackToLabel, Iterable[np.ndarray]]]
 class Segmentation:
     """Segmentation of subjects with fixed settings; can be pickled for worker processes.
 
-    folder: contains a folder per subject. model: model file. device: cpu or cuda. averaging: pairs
-    (name, value) of the options of `Predictor`: flip (average over the mirror image) and
-    neighbours_mm (SD of the weights of adjacent slices). cleaning: {"keep_largest": bool,
-    "fill_holes": bool}, options of `cleaned`.
+    folder: results/subjects, which contains a folder per subject. model: model file. device: "cpu" or
+    "cuda". averaging: (("flip", bool), ("neighbours_mm", float)), options of `Predictor`: average over the
+    mirror image, SD (mm) of the weights of adjacent slices; defaults for those left out. cleaning:
+    {"keep_largest": bool, "fill_holes": bool}, options of `cleaned`.
     """
 
     folder: Path
@@ -144,14 +144,14 @@ class Segmentation:
 
     @property
     def predictor(self) -> Predictor:
-        """The model on the device, with the averaging; loaded once per process."""
+        """The model on the device, with the averaging; loaded once per process (property)."""
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
         """Segment one subject, write its labels, and return its table row and warnings.
 
-        task: names the subject. scratch: temporary folder to write in; the caller, `shards`, moves its
-        content to the subject's folder.
+        It is `read`, `compute` and `write` in turn. task: its subject names the folder to read. scratch:
+        temporary folder to write in; the caller, `shards`, moves its content to the subject's folder.
         """
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
@@ -159,7 +159,7 @@ class Segmentation:
         """Return the stacks of a subject, read from its folder, ordered by their numbers.
 
         Each with its image, and either given labels or the standardised input of the network. task:
-        names the subject.
+        its subject names the folder in `folder`; nothing else of it is used.
         """
         files = SubjectFolder(self.folder / task.subject)
         return [self._stack(files, number) for number in files.stack_numbers("image")]
@@ -182,9 +182,11 @@ class Segmentation:
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
         """Return pairs (stack, logits of its slices), in the order of `stacks`.
 
-        Logits: float32 (classes, rows, columns) per slice, on the padded network grid; () for a stack
-        with given labels. stacks: of one subject. lazily: compute the logits when they are read, so that
-        a few slices are in memory at a time; they can then be read once.
+        Logits: float32 (classes, rows, columns) per slice, on the padded network grid, one array for the
+        water and fat image of a Dixon stack (`dixon_logits`), not averaged over adjacent slices; a list,
+        or with lazily an iterator; () for a stack with given labels. stacks: of one subject, from `read`.
+        lazily: compute the logits when they are read, so that a few slices are in memory at a time; they
+        can then be read once.
         """
         collected = iter if lazily else list
         return [
@@ -202,9 +204,9 @@ class Segmentation:
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
         """Write the label maps of a subject; return its row of segment.parquet and its warnings.
 
-        Predicted labels are cleaned first, with the options in `cleaning`. Files: a NIfTI label map
-        and the predicted IoU per stack, see `SubjectFolder`. task: not used, as all subjects are
-        written alike. computed: each stack with the logits of its slices, from `compute`. scratch:
+        Predicted labels are averaged over adjacent slices and cleaned first, with the options in
+        `cleaning`. Files and row: those of `write_labels`. task: not used, as all subjects are written
+        alike. computed: each stack with the logits of its slices, from `compute`. scratch:
         temporary folder; the caller, `shards`, moves its content to the subject's folder.
         """
         labelled = [self._labelled(*one) for one in computed]
@@ -245,15 +247,16 @@ def write_labels(
     """Clean predicted labels, write labels and predicted IoU of each stack, return the row and warnings.
 
     stacks: of one subject, with labels that are not cleaned.
-    scratch: folder to write in: labels as NIfTI, predicted IoU as .npy, float32 (slices, 8), column
-        0 of label 1. Labels that the sheet gave are written unchanged, with NaN as predicted IoU.
+    scratch: folder to write in, with the file names of `SubjectFolder`: labels as NIfTI, predicted IoU as
+        .npy, float32 (slices, 8), column 0 of label 1. Labels that the sheet gave are written unchanged,
+        with NaN as predicted IoU.
     computed_on: device and number format, such as "cpu float32"; None if all labels were given.
     calibration: of the model, from expected to predicted IoU; None if all labels were given.
-    cleaning: keep_largest and fill_holes, options of `cleaned`.
+    cleaning: keep_largest and fill_holes, options of `cleaned`; True if left out.
 
-    Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area changed by cleaning, of
-    all stacks), and computed_on if any was predicted. Warning sides-swapped: a predicted left label lies
-    to the right of its right one.
+    Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area of pixels removed and
+    added by cleaning, sum of all stacks; 0 if none was predicted), and computed_on if any was predicted.
+    Warning sides-swapped: a predicted left label lies to the right of its right one.
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:

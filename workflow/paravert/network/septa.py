@@ -39,13 +39,14 @@ BACK_LABELS = tuple(
 def with_hidden_septa(
     maps: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return maps in which septa between two muscles are partly or wholly replaced by muscle.
+    """Return maps in which septa between two muscles are, in some sections, replaced by muscle.
 
-    maps: sections (tissues of synthetic people in axial slices), uint8 (batch, LAYERS + 1, rows,
-    columns), from `Anatomies.sections`: layers of label or tissue values, then the order in which
-    pixels become fat; not changed. Where a septum (fat between two muscles) is hidden, its pixels
-    get the label of a muscle beside it and no fat. rng, generator: random numbers of NumPy (in which
-    sections septa are hidden) and of PyTorch, on the device of maps (where they are broken).
+    Wholly in 30 % of the sections, partly in 40 %. maps: sections (tissues of synthetic people in axial
+    slices), uint8 (batch, LAYERS + 1, rows, columns), from `Anatomies.sections`: layers of label or
+    tissue values, then the order in which pixels become fat; not changed. Where a septum (fat between two
+    muscles) is hidden, its pixels get the label of a muscle beside it and no fat. rng, generator: random
+    numbers of NumPy (in which sections septa are hidden) and of PyTorch, on the device of maps (where
+    they are broken).
     """
     n = len(maps)
     kind = rng.random(n)
@@ -106,10 +107,11 @@ def with_even_fat(
 ) -> torch.Tensor:
     """Return fat fractions that in some pictures do not differ between erector spinae and multifidus.
 
-    fraction: 0-1, float32 (batch, rows, columns). muscle: label of each pixel, integer, same shape,
-    0 outside. rng, generator: random numbers of NumPy, and of PyTorch on the device of fraction. In
-    these pictures the fraction of both muscles is their common mean (of both sides) times a smooth
-    random field: neither its amount nor its pattern shows where one muscle ends.
+    fraction: 0-1, float32 (batch, rows, columns), not changed. muscle: label of each pixel, integer, same
+    shape, 0 outside. rng, generator: random numbers of NumPy (in which pictures) and of PyTorch, on the
+    device of fraction (the field). In these pictures the fraction of both muscles is their common mean
+    (of both sides) times a smooth random field: neither its amount nor its pattern shows where one muscle
+    ends.
     """
     n, rows, columns = fraction.shape
     even = torch.from_numpy(rng.random(n) < EVEN_SHARE).to(fraction.device)

@@ -27,13 +27,13 @@ class Settings:
     architecture: settings of the U-Net.
     size_px: rows, equal to columns, of the training slices (*).
     spacing_mm: pixel size (mm) of the network's grid (*).
-    loss: iou (the paper's) or cross_entropy_iou (*).
+    loss: "iou" (the paper's, `iou_loss`) or "cross_entropy_iou" (*).
     finish_with_iou_fraction: last fraction of the training, 0-1, that uses the loss iou in any case
         (*).
     learning_rate: of Adam, at the start; it falls to 0 along a half cosine (*).
     batch_size: slices per step.
     epochs: passes over the training slices (*).
-    minutes: training time instead of epochs; 0: use epochs (*).
+    minutes: training time; above 0, epochs is ignored; 0: use epochs (*).
     seed: of weights, order and augmentation.
     average: decay of the exponential moving average of the weights; 0: the last weights are kept
         (*).
@@ -65,10 +65,11 @@ class Settings:
 def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
     """Return the settings of a training, the model to start from, and its entry for the new card.
 
-    section: from `read_section`; the starting model is the file section["start_from"], "" for none. Its
-    architecture and pixel size replace those of the section. Entry: {"started_from_sha256": SHA-256 of
-    the file}. Without start_from, model and entry are None and {}. Raises InputError if size_px does not
-    suit the architecture, or the file is no model.
+    section: from `read_section`; the starting model is the file section["start_from"], "" for none; it is
+    loaded on the CPU. Its architecture (dropout included) and pixel size replace those of the section.
+    Entry: {"started_from_sha256": SHA-256 of the file}, for model_card's data. Without start_from, model
+    and entry are None and {}. Raises InputError if size_px is not a multiple of the architecture's
+    stride, or the file is no model.
     """
     names = {field.name for field in fields(Settings)}
     given = {name: value for name, value in section.items() if name in names}
@@ -91,9 +92,10 @@ def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | No
 def read_section(name: str, settings: str) -> dict[str, Any]:
     """Return a section of the configuration, checked against the schema.
 
-    name: train_network or pretrain_network. settings: the section as JSON, or the path of a
-    configuration file (YAML) with it. Raises InputError if the file cannot be read, or the section
-    lacks a key or has a value that the schema forbids.
+    name: "train_network" or "pretrain_network". settings: the section's keys and values as JSON (text
+    that starts with "{"), or the path of a configuration file (YAML) with the section under its name.
+    All keys of the schema must be there; none gets a default. Raises InputError if the file cannot be
+    read, or the section lacks a key or has a value that the schema forbids.
     """
     section = _parsed(name, settings)
     check_section(name, section)

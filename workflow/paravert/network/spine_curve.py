@@ -17,10 +17,11 @@ SD_PER_LEVEL = 0.1  # added with the distance from the nearest point, in levels
 class SpineCurve:
     """The middle of the vertebral column as a curve through points of known level.
 
-    levels: (points,), ascending; 1.0 at the middle of L1, 4.5 in the disc L4/5. places: (points,
-    3), LPS in mm. The curve is a cubic spline (Catmull-Rom) between the points and a straight line
-    beyond them. Through a single point it runs along the body's long axis, 35 mm (USUAL_PITCH_MM) per
-    level. Raises ValueError for levels that do not ascend or differ from places in number.
+    NumPy arrays. levels: (points,), one or more, ascending (from cranial to caudal); 1.0 at the middle of
+    L1, 4.5 in the disc L4/5. places: (points, 3), LPS in mm. The curve is a cubic spline (Catmull-Rom)
+    between the points and a straight line beyond them. Through a single point it runs along the body's
+    long axis, 35 mm (USUAL_PITCH_MM) per level. Raises ValueError for levels that do not ascend or differ
+    from places in number.
     """
 
     levels: np.ndarray
@@ -31,7 +32,10 @@ class SpineCurve:
             raise ValueError(f"levels {self.levels}, expected ascending ones, a place for each")
 
     def at(self, level: np.ndarray) -> np.ndarray:
-        """Return the points of the curve at some levels (n,): (n, 3), LPS in mm."""
+        """Return the points of the curve at some levels, (n, 3), LPS in mm.
+
+        level: NumPy (n,), in any order, also beyond the known points.
+        """
         known, places = self.levels, self.places
         if len(known) == 1:
             return places + np.outer(level - known[0], (0, 0, -USUAL_PITCH_MM))
@@ -56,9 +60,10 @@ class SpineCurve:
         """Return the level of each slice where the curve crosses it, and the SD of the level, both (slices,).
 
         affines: (slices, 4, 4), index (column, row, 0, 1) of each slice to LPS in mm. shape: (rows,
-        columns) of the images. NaN where the curve does not cross the image between T11 and S3. Of
-        several crossings, the one nearest to the known points is used. The SD (in levels) grows
-        with the distance from the nearest point.
+        columns), the same for all images. NaN (both) where the curve does not cross the image between T11
+        and S3. Of several crossings, the one whose level is nearest to a known one is used. The SD is
+        0.05 levels at a known point; 0.1 per level of distance from the nearest one is added as root of
+        the sum of squares.
         """
         levels = np.arange(LOWEST_LEVEL, HIGHEST_LEVEL + STEP, STEP)
         curve = self.at(levels)
@@ -84,7 +89,7 @@ class SpineCurve:
 def curve_through(points: Mapping[float, np.ndarray]) -> SpineCurve:
     """Return the curve of the vertebral column through points: {level: position (3,), LPS in mm}.
 
-    points: one at least. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5.
+    points: one at least, in any order. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5.
     """
     levels = sorted(points)
     return SpineCurve(np.array(levels, float), np.stack([points[level] for level in levels]))

@@ -47,8 +47,9 @@ BODY_LIMITS = (0.8, 1.25)  # of the size of a person relative to the reference m
 class Section:
     """One section to paint into.
 
-    tissues: uint8 (LAYERS, SIZE_PX, SIZE_PX), labels 1-8 or values of `Tissue`; changed in place. level:
-    vertebral level (1.0 mid L1, 6.0 S1). rng: random sizes and places.
+    tissues: NumPy uint8 (LAYERS, SIZE_PX, SIZE_PX) = (3, 512, 512), pixels of 0.8 mm, labels 1-8 or
+    values of `Tissue`; the functions that paint change it in place. level: vertebral level (1.0 mid L1,
+    6.0 S1). rng: random sizes and places.
     """
 
     tissues: np.ndarray
@@ -57,7 +58,10 @@ class Section:
 
     @cached_property
     def size(self) -> float:
-        """Size of the person relative to the reference man of 178 cm, from the width of the vertebra."""
+        """Size of the person relative to the reference man of 178 cm, 0.8 to 1.25 (property).
+
+        From the width of the vertebra.
+        """
         line = _is_any(VERTEBRA)[self.tissues[LAYERS // 2, _row_at(0.0)]]
         middle = SIZE_PX // 2
         right, left = (int(np.argmin(side)) for side in (line[middle:], line[middle::-1]))
@@ -73,8 +77,9 @@ class Section:
     ) -> None:
         """Give pixels of all layers a tissue, where their value so far is one of `over`.
 
-        inside: bool (rows, columns) for all layers, or (LAYERS, rows, columns). corner: row and column
-        of its first pixel in the section. tissue: new value. over: values that are replaced.
+        inside: True where to paint, bool (rows, columns) for all layers, or (LAYERS, rows, columns).
+        corner: row and column of its first pixel in the section, which must contain all of it. tissue:
+        new value. over: values that are replaced; default: fat of Tissue.VISCERAL_FAT, EPIDURAL_FAT, FAT.
         """
         rows, columns = inside.shape[-2:]
         part = self.tissues[:, corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
@@ -86,11 +91,11 @@ def with_surroundings(
 ) -> torch.Tensor:
     """Return sections (tissues of synthetic people in axial slices) with structures beside the muscles.
 
-    They are muscles without a label, ligaments and fat (listed in STRUCTURES), each in its share of the
-    sections at its levels. Fat of more than a pixel between muscle and bone or between two muscles takes
-    labels away, as a rater does; others change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX,
-    SIZE_PX), on the CPU, from `Anatomies.sections`; changed in place and returned. levels: vertebral
-    level of each, (batch,), 1.0 mid L1. rng: random numbers.
+    They are muscles without a label, ligaments and fat, each in its share of the sections at its levels
+    (STRUCTURES). Two of them, `laminar_fat` and `fat_behind_quadratus`, turn pixels with a label into fat,
+    as a rater leaves out fat of more than a pixel; the others change no label. maps: uint8 (batch,
+    LAYERS + 1, SIZE_PX, SIZE_PX), on the CPU, from `Anatomies.sections`; changed in place and returned.
+    levels: vertebral level of each, (batch,), 1.0 mid L1. rng: random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
         chances, seeds = rng.random(len(STRUCTURES)), rng.integers(2**62, size=len(STRUCTURES))
@@ -153,7 +158,10 @@ def _window(x_mm: tuple[float, float], y_mm: tuple[float, float]) -> tuple[slice
 
 
 def intertransverse_muscles(section: Section) -> None:
-    """Paint the intertransversarii: muscle with patches of fat between psoas, quadratus and facet joint."""
+    """Paint the intertransversarii: muscle with patches of fat between psoas, quadratus and facet joint.
+
+    On both sides; fat becomes Tissue.WALL_MUSCLE, in place.
+    """
     rng = section.rng
     # 1 between two transverse processes, smaller beside one.
     between = 1 - abs((section.level + 0.05) % 1.0 - 0.55) / 0.8
@@ -170,7 +178,10 @@ def intertransverse_muscles(section: Section) -> None:
 
 
 def crura(section: Section) -> None:
-    """Paint the crura of the diaphragm: bands on the front of the vertebra, thinner from L1 to L3."""
+    """Paint the crura of the diaphragm: bands on the front of the vertebra, thinner from L1 to L3.
+
+    Fat, bowel and pancreas become Tissue.WALL_MUSCLE, in place. Nothing from level 3.5 on.
+    """
     rng, level = section.rng, section.level
     step = np.clip(level - 1, -2, 5)
     a, b = section.size * (22 + step) * 1.03, section.size * (16 + 0.35 * step) * 1.03
@@ -189,7 +200,10 @@ def crura(section: Section) -> None:
 
 
 def diaphragm(section: Section) -> None:
-    """Paint the diaphragm: a sheet of muscle in front of psoas and quadratus at L1, a little fat between."""
+    """Paint the diaphragm: a sheet of muscle in front of psoas and quadratus, a little fat between.
+
+    Fat becomes Tissue.WALL_MUSCLE, in place. Meant for levels up to 1.3 (L1), which is not checked.
+    """
     rng = section.rng
     rows, columns = _window((-110, 110), (-30, 60))
     labels = _is_any(LABEL_VALUES)[section.tissues[LAYERS // 2, rows, columns]]
@@ -204,7 +218,10 @@ def diaphragm(section: Section) -> None:
 
 
 def abdominal_wall(section: Section) -> None:
-    """Paint the origin of the flat abdominal muscles beside the lateral end of each quadratus."""
+    """Paint the origin of the flat abdominal muscles beside the lateral end of each quadratus.
+
+    Fat becomes Tissue.WALL_MUSCLE, in place; nothing beside a quadratus of less than 20 pixels.
+    """
     rng = section.rng
     middle = section.tissues[LAYERS // 2]
     for value in QUADRATI:
@@ -225,7 +242,10 @@ def abdominal_wall(section: Section) -> None:
 
 
 def aponeurosis(section: Section) -> None:
-    """Paint the aponeurosis behind erector spinae and multifidus over the sacrum, some fat beneath it."""
+    """Paint the aponeurosis behind erector spinae and multifidus over the sacrum, some fat beneath it.
+
+    Fat and fascia there become Tissue.FASCIA and, beneath it, Tissue.FAT, in place.
+    """
     rng = section.rng
     rows, columns = _window((-75, 75), (20, 100))
     labels = _is_any(BACK)[section.tissues[LAYERS // 2, rows, columns]]
@@ -241,7 +261,10 @@ def aponeurosis(section: Section) -> None:
 
 
 def sacroiliac_fat(section: Section) -> None:
-    """Turn the iliacus behind the sacroiliac joint into fat and ligament, up to the posterior end of the ilium."""
+    """Turn the iliacus behind the sacroiliac joint into fat and ligament, up to the end of the ilium behind.
+
+    Medially of the ilium, Tissue.HIP_MUSCLE becomes VISCERAL_FAT or INTERSPINOUS, in place.
+    """
     rng = section.rng
     rows, columns = _window((-110, 110), (-10, 80))
     ilium = section.tissues[LAYERS // 2, rows, columns] == Tissue.ILIUM
@@ -261,7 +284,10 @@ def sacroiliac_fat(section: Section) -> None:
 
 
 def iliolumbar_ligaments(section: Section) -> None:
-    """Paint a dark band from the transverse process of L5 to the iliac crest on both sides."""
+    """Paint a dark band from the transverse process of L5 to the iliac crest on both sides.
+
+    Fat becomes Tissue.LIGAMENT, in place.
+    """
     rng = section.rng
     for side in (1, -1):
         centre = section.size * np.array((side * rng.uniform(52, 60), rng.uniform(19, 28)))
@@ -271,7 +297,10 @@ def iliolumbar_ligaments(section: Section) -> None:
 
 
 def fat_behind_quadratus(section: Section) -> None:
-    """Paint one or two islands of fat between each quadratus and erector spinae, where they nearly touch."""
+    """Paint one or two islands of fat between each quadratus and erector spinae, where they nearly touch.
+
+    The labels of both muscles, septum and fascia there become Tissue.VISCERAL_FAT, in place.
+    """
     rng = section.rng
     middle = section.tissues[LAYERS // 2, _row_at(0) : _row_at(75)]
     for quadratus, erector in zip(QUADRATI, ERECTORS, strict=True):
@@ -291,7 +320,10 @@ def fat_behind_quadratus(section: Section) -> None:
 
 
 def laminar_fat(section: Section) -> None:
-    """Turn multifidus beside spinous process and lamina into fat, in a rim of varying width."""
+    """Turn multifidus beside spinous process and lamina into fat, in a rim of varying width.
+
+    The labels of both multifidi there become Tissue.EPIDURAL_FAT, in place.
+    """
     rng = section.rng
     rows, columns = _window((-48, 48), (26, 84))
     part = section.tissues[:, rows, columns]

@@ -63,8 +63,8 @@ def train_network(
     """Train or fine-tune the U-Net on the subjects with manual masks.
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
-    .yaml (configuration that selects the model), .curve.csv and .png (learning curve), .split.csv
-    (training and validation subjects).
+    .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve), .split.csv
+    (training and validation subjects). A training that was stopped resumes from its .checkpoint.
     """
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
@@ -104,10 +104,11 @@ def train_network(
 class TrainingData:
     """Annotated slices for training and validation, and the split of the subjects.
 
-    split: names of the training and validation subjects. validation_scans: per validation subject
-    the names of its scans. earlier: names of the starting model's training subjects. training,
-    validation: annotated slices of these subjects on the network's grid. card_entries: entries of
-    the model's card about the data.
+    split: names of the training and validation subjects. validation_scans: per validation subject, in
+    the order of split.validation, the names of its scans. earlier: names of the starting model's training
+    subjects; empty without one. training, validation: annotated slices of these subjects (`Sample`) on
+    the network's grid. card_entries: numbers of subjects and slices, and a digest, for the card's entry
+    "data".
     """
 
     split: SubjectSplit
@@ -128,16 +129,17 @@ def read_data(
 ) -> TrainingData:
     """Return the annotated slices of a cohort, split by subject into training and validation.
 
-    convert: shard tables of convert_dicom.
-    folder: contains a folder per scan.
-    section: train_network of the configuration, from `read_section`.
+    convert: files of the shard tables of convert_dicom.
+    folder: results/subjects, which contains a folder per scan.
+    section: train_network of the configuration, from `read_section`; start_from, validation_fraction and
+        seed are used.
     spacing_mm: pixel size (mm) of the network's grid.
     device: on which the starting model segments muscles without annotation.
     subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one
         part.
 
-    Raises InputError if fewer than two subjects have manual labels, or all of them were training
-    subjects of the starting model.
+    Raises InputError if fewer than two subjects have manual labels, or if validation_fraction is above 0
+    and all of them were training subjects of the starting model.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}

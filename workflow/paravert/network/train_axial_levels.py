@@ -79,9 +79,10 @@ HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
 class SliceBatch:
     """Inputs of the network for a batch of slices, and the targets of its training.
 
-    cells: inputs, from `axial_net.slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS). levels: true
-    vertebral levels, float32 (slices,), 1.0 mid L1. column: true middle of the vertebral column, (down,
-    right) from the middle of the muscles, in cells of 8 mm, float32 (slices, 2); 0 without muscles.
+    Torch tensors on the CPU. cells: inputs, from `axial_net.slice_cells`, float32 (slices, 5, 32, 32).
+    levels: true vertebral levels, float32 (slices,), 1.0 mid L1. column: true middle of the vertebral
+    column, (down, right) from the middle of the muscles, in cells of 8 mm, float32 (slices, 2); 0 without
+    muscles.
     """
 
     cells: torch.Tensor
@@ -90,7 +91,10 @@ class SliceBatch:
 
 
 class AxialNet(nn.Module):
-    """Convolutions over the cells of a slice, and a linear layer for its level and the column's middle."""
+    """Convolutions over the cells of a slice, and linear layers for its level and the column's middle.
+
+    Made without arguments, with random initial weights from torch's own generator.
+    """
 
     def __init__(self):
         super().__init__()
@@ -104,11 +108,10 @@ class AxialNet(nn.Module):
         )
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the levels in BINS, then the column's middle, float (batch, len(BINS) + 2).
+        """Return the logits of the levels in BINS, then the column's middle, float32 (batch, 26 + 2).
 
         BINS: levels 0.25 to 6.5 in steps of 0.25. Middle of the vertebral column: (down, right) from the
-        middle of the muscles, in cells of 8 mm. cells: float32 (batch, CHANNELS, CELLS, CELLS), from
-        `slice_cells`.
+        middle of the muscles, in cells of 8 mm. cells: float32 (batch, 5, 32, 32), from `slice_cells`.
         """
         return self.layers(SHARE_SCALE * cells)
 
@@ -116,9 +119,10 @@ class AxialNet(nn.Module):
 class LabelSections:
     """The label maps of the sections of a table of synthetic people, at 1.6 mm, in memory.
 
-    len() is the number of sections. table: file (.parquet) of the command draw_anatomies. Attributes:
-    levels, vertebral level of each section, float32 (sections,); people, number of its person, int
-    (sections,).
+    Section: map of the tissues of a synthetic person in an axial slice. len() is the number of sections.
+    table: file (.parquet) of the command draw_anatomies; it is not checked. Attributes, in the table's
+    order: levels, vertebral level of each section (1.0 mid L1), NumPy float32 (sections,); people, number
+    of its person, NumPy int (sections,).
     """
 
     def __init__(self, table: Path):
@@ -137,8 +141,9 @@ class LabelSections:
     def batch(self, numbers: np.ndarray, seed: Sequence[int]) -> SliceBatch:
         """Return slices of sections in random position, shape and field of view, some with missing labels.
 
-        numbers: of the sections, int (slices,), from 0. seed: of all random numbers. As in a segmentation,
-        the label of a muscle side, or of both sides, may be missing, and areas deviate at random.
+        numbers: of the sections, one per slice, int (slices,), from 0. seed: whole numbers, of all random
+        numbers. As in a segmentation, the label of a muscle side, or of both sides, may be missing, and
+        areas deviate at random.
         """
         rng = np.random.default_rng([*seed, 91])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -288,9 +293,10 @@ def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: in
 def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
     """Return the loss of a batch, a scalar: cross-entropy of the level, plus a distance of the column's middle.
 
-    Mean over the slices; a slice without muscles has the loss 0. The target of the level is a normal
-    distribution over BINS about the true level, of SD 0.15 levels (LEVEL_SD). The distance (smooth L1,
-    in cells) has the weight 0.2 (COLUMN_WEIGHT).
+    Mean over all slices; a slice without muscles has the loss 0. The target of the level is a normal
+    distribution over BINS (0.25 to 6.5 in steps of 0.25) about the true level, of SD 0.15 levels
+    (LEVEL_SD). The distance (smooth L1, in cells of 8 mm, sum of both axes) has the weight 0.2
+    (COLUMN_WEIGHT). network: its mode (training or evaluation) is not changed.
     """
     level, column = network(batch.cells).split((len(BINS), 2), dim=1)
     off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD

@@ -75,7 +75,7 @@ def train_levels(
         int, typer.Option(min=1, help="processes; each gradient is this many batches old")
     ] = 1,
 ) -> None:
-    """Train the network that names vertebrae in sagittal slices, on synthetic slices alone.
+    """Train the network that finds vertebrae, discs and sacrum in sagittal slices, on synthetic slices.
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was

@@ -26,8 +26,8 @@ from paravert.tables import whole_file
 class UNet(nn.Module):
     """The paper's U-Net in torch, with random initial weights from torch's own generator.
 
-    architecture: settings of the network's layers. classes: channels of the result. inputs:
-    channels of the images.
+    architecture: settings of the network's layers, also an attribute. classes: channels of the result;
+    default 9, background and eight muscles. inputs: channels of the images; default 1.
     """
 
     def __init__(self, architecture: Architecture, classes: int = CLASSES, inputs: int = 1):
@@ -50,7 +50,7 @@ class UNet(nn.Module):
 
         images: float (batch, inputs, rows, columns), scaled as in the training: by
         `grid.standardise` for muscles, by `sagittal_net.network_input` for sagittal slices. Rows and
-        columns are multiples of `architecture.stride`.
+        columns must be multiples of `architecture.stride`.
         """
         skips = [self.encoder[0](images)]
         for level in self.encoder[1:]:
@@ -84,8 +84,8 @@ class EncoderLevel(nn.Module):
 class DecoderLevel(nn.Module):
     """One level of the decoder: upsampling, concatenation with the skip, two 3 x 3 convolutions.
 
-    channels_below: of the level below. channels: of the result and of the skip, the encoder's
-    features at this level. architecture: its normalisation is used.
+    channels_below: of the features of the level below, of half the resolution. channels: of the result
+    and of the skip, the encoder's features at this level. architecture: its normalisation is used.
     """
 
     def __init__(self, channels_below: int, channels: int, architecture: Architecture):
@@ -96,8 +96,8 @@ class DecoderLevel(nn.Module):
     def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return the features of this level, float (batch, channels, rows, columns).
 
-        below: of the level below, (batch, channels_below, rows / 2, columns / 2). skip: of the
-        encoder at this level, (batch, channels, rows, columns).
+        below: features of the level below, (batch, channels_below, rows / 2, columns / 2). skip: features
+        of the encoder at this level, (batch, channels, rows, columns).
         """
         return self.convolutions(torch.cat([skip, self.up(below)], dim=1))
 
@@ -131,8 +131,9 @@ def _initialise(module: nn.Module) -> None:
 class GpuUNet:
     """A trained U-Net on a GPU, in float32; the counterpart of `OpenVinoUNet` on processors.
 
-    network: on the device already. device: a CUDA device. Called with images, float32 (batch, 1,
-    rows, columns), it returns logits, float32 (batch, 9, rows, columns).
+    network: on the device already, in evaluation mode. device: a CUDA device. Called with images, NumPy
+    float32 (batch, 1, rows, columns), rows and columns multiples of `architecture.stride`, it returns
+    logits, NumPy float32 (batch, 9, rows, columns).
     """
 
     number_format = "float32"
@@ -172,14 +173,14 @@ class Model:
 
     @property
     def architecture(self) -> Architecture:
-        """The settings of the network's layers."""
+        """The settings of the network's layers (property)."""
         return self.network.architecture
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's weights, {name: array}, such as "head.weight".
+        """The network's weights as NumPy arrays, {name: array}, such as "head.weight" (property).
 
-        Names and shapes of `architecture.weight_shapes`.
+        Names and shapes of `architecture.weight_shapes`, the network's own dtypes.
         """
         return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
 
@@ -187,9 +188,9 @@ class Model:
 def save_model(path: Path, model: Model) -> None:
     """Write a model file (.safetensors), completely or not at all; creates its folder.
 
-    model: network, pixel size and calibration. Weights are stored in float16, which changes less
-    than 0.03 % of the labels and halves the file; spacing, architecture and calibration in the
-    file's metadata.
+    An older file is replaced. model: network, pixel size and calibration. Weights are stored in float16,
+    which changes less than 0.03 % of the labels and halves the file; spacing, architecture and
+    calibration in the file's metadata.
     """
     weights = {
         name: tensor.detach()

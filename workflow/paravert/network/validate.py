@@ -32,8 +32,8 @@ IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject,
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle and side, for a model's card.
 
-    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored.
-    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored, 0 is a
+    value. Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
     without values), "slices" (number of values)}}.
     """
     return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
@@ -42,9 +42,9 @@ def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
 def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle, left and right pooled, for a model's card.
 
-    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored.
-    Returns {muscle: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None without
-    values), "slices" (number of values, each side of a slice counted)}}.
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored. Returns
+    {name in anatomy.MUSCLES: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
+    without values), "slices" (number of values, each side of a slice counted)}}.
     """
     return {
         muscle: _summary(iou[:, [label.muscle == muscle for label in LABELS]].ravel())
@@ -68,9 +68,10 @@ class Validation:
 
     calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
     predicted IoU. calibration_error: mean |predicted - measured IoU|, 0-1, with
-    leave-one-subject-out calibration; NaN: not known. metrics: {label name: {"median_iou",
-    "lower_quartile", "upper_quartile", "slices"}} of the model; None without validation subjects.
-    start_metrics: the same of the starting model; None without one.
+    leave-one-subject-out calibration; NaN: not known. metrics: measured IoU of the model, {label name:
+    {"median_iou", "lower_quartile", "upper_quartile", "slices"}}, from `quartiles`; None without
+    validation subjects. start_metrics: the same of the starting model; None without one or without
+    validation subjects.
     """
 
     calibration: Calibration
@@ -88,9 +89,10 @@ def validate(
 ) -> Validation:
     """Return, and log, the accuracy of a model file on the validation subjects, and its calibration.
 
-    model: the model file. folder: contains a folder per scan. subjects: per validation subject the
-    names of its scans. device: that computes. start: file and calibration of the starting model;
-    None for a training from scratch.
+    model: the model file; its own calibration is not used. folder: results/subjects, which contains a
+    folder per scan. subjects: per validation subject the names of its scans, which have manual masks;
+    []: the calibration is that of start, the accuracy unknown. device: that computes. start: file and
+    calibration of the starting model; None for a training from scratch.
     """
     pairs = iou_of_subjects(model, folder, subjects, device)
     before = start[1] if start else NO_CALIBRATION
@@ -112,8 +114,9 @@ def iou_of_subjects(
     calibrated. Measured: NaN for muscles that the scan's masks do not contain, or that neither mask nor
     prediction show in a slice. Slices: those with manual labels, of all stacks. The converted images are
     segmented as by segment_muscles with its defaults, but without Dixon water and fat images, and
-    compared on their own grids. model: the model file. folder: contains a folder per scan. subjects: per
-    subject the names of its scans. device: that computes.
+    compared on their own grids. model: the model file. folder: results/subjects, which contains a folder
+    per scan. subjects: per subject the names of its scans, of which one at least has a manual mask.
+    device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []

@@ -35,11 +35,11 @@ Gradients = tuple[float, list[np.ndarray]]
 class WorkerTraining:
     """A training whose gradients come from worker processes; resumes from its checkpoint if there is one.
 
-    A new object loads the checkpoint into network and optimiser. network: on the CPU; trained in place.
-    optimiser: of its parameters. out: model file; beside it lies the checkpoint. made_of: digest of the
-    settings and data. number, seconds, curve: batches done, training time and a dict per logged batch;
-    leave them out: they start at 0 and empty, or come from the checkpoint. Raises InputError if the
-    checkpoint has another made_of.
+    A new object loads the checkpoint into network and optimiser; it trains in `run`. network: on the CPU;
+    trained in place. optimiser: of its parameters. out: model file, which `publish` writes; beside it lies
+    the checkpoint. made_of: digest of the settings and data. number, seconds, curve: batches done,
+    training time and a dict per logged batch; leave them out: they start at 0 and empty, or come from the
+    checkpoint. Raises InputError if the checkpoint has another made_of.
     """
 
     network: nn.Module
@@ -60,7 +60,7 @@ class WorkerTraining:
 
     @property
     def checkpoint(self) -> Path:
-        """Path of the checkpoint beside the model file; it may not exist."""
+        """Path of the checkpoint beside the model file (.checkpoint); it may not exist (property)."""
         return checkpoint_file(self.out)
 
     def run(
@@ -78,7 +78,8 @@ class WorkerTraining:
 
         submit: given the weights and the number of a batch, from 0, starts a worker on it and returns
             the future of its loss and gradients (see `gradients`).
-        ahead: number of batches that are submitted before the first result is used.
+        ahead: number of batches that are submitted before the first result is used, 1 or more; each
+            gradient is this many batches old.
         batches, minutes: when the training ends, whichever comes first; both count what was done before
             a resumption. 0 minutes is no limit of time.
         learning_rate: function of the number of the batch, from 0, and the share of the training that
@@ -120,10 +121,11 @@ class WorkerTraining:
         """Write the model file and, with the same name, card (.json), configuration (.yaml) and .curve.csv.
 
         The configuration selects the model; .curve.csv holds `curve`, one row per logged batch. The
-        checkpoint is deleted. form: file format of this kind of network; its architecture and pixel size
-        are added to `settings`. keys: names, in the section find_levels of the configuration, of the
-        path and the SHA-256 of the model file. trained_on: description of the training images. settings:
-        the card's entry "settings". results: further entries of the card, {name: JSON value}.
+        checkpoint is deleted. form: file format of this kind of network; its architecture and pixel
+        size are added to `settings`. keys: names, in the section find_levels of the configuration, of
+        the path and the SHA-256 of the model file, such as ("model", "sha256"). trained_on: description
+        of the training images. settings: the card's entry "settings". results: further entries of the
+        card, {name: JSON value}.
         """
         form.save(self.out, self.network)
         sha256 = file_sha256(self.out)
@@ -168,8 +170,9 @@ def gradients(
     """Return the loss of a batch and its gradients, clipped, for given weights; called in a worker process.
 
     network: of the worker; its parameters are set to `weights`, arrays in the order of the
-    parameters. loss: computes the loss with that network. Gradients: arrays in the same order, scaled
-    down so that their common norm is at most 1 (MOST_GRADIENT_NORM).
+    parameters. loss: computes the loss with that network. Returns (loss, gradients): a float and a list
+    of NumPy arrays in the same order, scaled down so that their common norm is at most 1
+    (MOST_GRADIENT_NORM).
     """
     for parameter, values in zip(network.parameters(), weights, strict=True):
         parameter.data = torch.from_numpy(values)
