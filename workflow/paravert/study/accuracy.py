@@ -248,10 +248,10 @@ def compared_areas(
     that the network was not trained on. pixels: area of a pixel per stack, from `pixel_areas`.
     level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
     slices", for means over all slices; before it, if `level.used` (at least 80 % of the subjects have
-    values there), the name of the standard level, such as "L3/4", for areas interpolated there as in
-    `level_areas.areas_at_levels`. The frames have the columns of `subject_areas`: subject, muscle,
-    side (left, right, both), truth_mm2, prediction_mm2; a muscle and side that neither mask nor
-    prediction shows has no row.
+    values there), the name of the standard level, such as "L3/4", for areas interpolated there between
+    the slices of a scan (as in the cohort table `levels`). The frames have the columns of
+    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over
+    the scans of a subject; a muscle and side that neither mask nor prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap, pixels)}
     if not level.used:

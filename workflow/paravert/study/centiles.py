@@ -244,8 +244,9 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed (whether
     the curves crossed at this age and were sorted), n_subjects, note, and estimator and covariance
     (texts: how values and bands were made). If fewer than LEAST_SUBJECTS (60) of a sex have age and
-    value, or one of these is the same in all, there is a single row with null values and a note that
-    says so.
+    value, or one of these is the same in all, that measure, muscle and sex have a single row, with null
+    values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both
+    sides together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -300,10 +301,10 @@ def _of_sex(
 def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return centiles in which each number is based on LEAST_SHARED_SUBJECTS (5) subjects or more.
 
-    centiles: from `centile_frame`. subjects: the table that they were fitted to. Smaller counts of
-    subjects become null and are not in the note. Ages below the fifth youngest and above the fifth
-    oldest subject of a sex that a curve was fitted to are left out, because the ends are ages of
-    single persons; a curve without an age between them has no rows.
+    centiles: from `centile_frame`. subjects: the table that they were fitted to. Counts of 1 to 4
+    subjects become null; the note says "fewer than 5". Ages below that of the fifth youngest and above
+    that of the fifth oldest subject of the curve (its sex, with its measure) are left out, because the
+    ends are ages of single persons; a curve without an age between them has no rows.
     """
     few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
     counts = centiles["n_subjects"].astype("Int32").mask(few)
@@ -361,14 +362,15 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the centile and z-score of every scan, muscle and measure, one row each.
 
     subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
-    named as in the cohort table `subjects`. A measure without a column gets no rows; an empty value
-    gets a row with z NaN and a note. centiles: from `centile_frame`. Columns: subject, visit, sex,
-    age_years, muscle, measure, value, unit, centile (0 to 100), z, extrapolated, note. z is
+    named as in the cohort table `subjects`, at least one. A measure without a column gets no rows; an
+    empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
+    `centiles_for_sharing`. Columns: subject, visit (if subjects has it), sex, age_years, muscle,
+    measure, value, unit, centile (0 to 100), z, extrapolated, note ("" with a z). z is
     interpolated between the centile curves at the subject's age, of the logarithm or logit
     (`to_scale`). extrapolated: whether the value is below the 3rd or above the 97th centile, where
-    z continues the line through the median and that centile. z is NaN, with a reason in note, if
-    sex, age or value is unknown, the age is outside that of the curves, or there are no centiles or
-    they coincide.
+    z continues the line through the median and that centile. z and centile are NaN, with a reason in
+    note, if sex, age or value is unknown, the age is outside that of the curves, or there are no
+    centiles or they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [

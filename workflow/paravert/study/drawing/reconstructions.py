@@ -26,7 +26,7 @@ Reconstruction = list[tuple[Label, Mesh]]
 def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
-    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh)]}.
+    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh) per stack and label]}.
 
     subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
     each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex and
