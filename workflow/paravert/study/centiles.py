@@ -156,8 +156,9 @@ def apply_centiles(
 ) -> None:
     """Write the centile and z-score of other subjects by the centiles of a study.
 
-    Raises InputError for a file that is not the table of centiles, or subjects without the columns
-    needed.
+    A column visit tells several scans of a subject apart. Raises InputError for a file that is not the
+    table of centiles, and for subjects with a column missing, no measure, a sex other than F and M,
+    text in place of numbers, a fat fraction above 1, or several rows of one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)

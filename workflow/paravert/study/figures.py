@@ -103,9 +103,9 @@ class Cohort:
 
     @property
     def fat_name(self) -> str:
-        """Name "Fat index" if all fat fractions of `subjects` are from a single contrast, else "Fat fraction".
+        """Name of the fat fractions: "Fat index" if all are from a single contrast, else "Fat fraction".
 
-        A property.
+        A property, from column fat_fraction_method of `subjects`.
         """
         return fat_name(self.subjects["fat_fraction_method"])
 

@@ -87,7 +87,7 @@ class MarginalFit:
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the linear combination weights @ coefficients with its 95 % interval and p value.
 
-        weights: (terms,).
+        weights: (terms,), one per entry of `terms`, such as from `mean_weights`.
         """
         value = float(weights @ self.coefficients)
         error = float(np.sqrt(weights @ self.covariance @ weights))
@@ -101,7 +101,7 @@ class MarginalFit:
         values: covariates that are fixed, as in the data of the fit (numbers centred), such as
         muscle="multifidus", sex="M". Muscles, and the sides and levels of each, that are not fixed are
         averaged with equal weight, every other covariate over the subjects of the model: categories by
-        their shares, numbers at their mean.
+        their shares, numbers at their mean. A muscle that is not in the model gives zeros.
         """
         asked = [values.pop("muscle")] if "muscle" in values else list(self._designs)
         weights, start = np.zeros(len(self.terms)), 0
@@ -146,9 +146,10 @@ def fit_marginal(
     per subject, indexed by it, which the errors treat as known; None: all 1. by_level: whether the
     column level of data enters, with coefficients of its own for each muscle, and for each sex if
     "sex" is among the covariates. Covariates and factors with one value are left out. Errors allow for
-    correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises NotFitted if there are
-    too few subjects, terms are collinear or determined by single subjects, nothing is left to estimate
-    errors from, or the fit does not converge.
+    correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises NotFitted if subjects
+    are not SPARE_SUBJECTS (2) more than the coefficients of a muscle between subjects, terms are
+    collinear or determined by single subjects, nothing is left to estimate errors from, or the fit does
+    not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

@@ -348,8 +348,8 @@ def sagittal_pictures(
     """Return sagittal pictures for the report, one dict per subject that has one.
 
     cohort: folder of the cohort tables. folder: contains a folder per scan. scans: the cohort table
-    `ledger` with the name of the scan in a further column scan. subjects: names; of each the first
-    scan with a sagittal picture is shown. Keys: scan; source (JPEG as data URI); size, [width,
+    `ledger` with the name of the scan in a further column scan. subjects: names, in the order of the
+    result; of each the first scan, by its name as text, with a sagittal picture is shown. Keys: scan; source (JPEG as data URI); size, [width,
     height]; lines, [x, y, x, y] of each axial slice that crosses the picture; names, [(level, y)],
     the height at which each level's name is written. Lengths are in pixels from the upper left
     corner.

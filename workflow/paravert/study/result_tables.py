@@ -79,8 +79,8 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
     rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no subject,
-    are ignored, as are 0 degrees of freedom. A
-    column model_estimator, if there is one, is used in place of estimator.
+    are ignored, as are 0 degrees of freedom. A column model_estimator, if there is one, is used in
+    place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])

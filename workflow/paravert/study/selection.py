@@ -158,7 +158,7 @@ class InclusionWeights:
 
     @property
     def effective_n(self) -> float:
-        """The effective number of subjects: sum^2 / sum of squares of the weights (Kish 1965)."""
+        """The effective number of subjects: sum^2 / sum of squares of the weights (Kish 1965); a property."""
         return effective_n(self.weights)
 
 

@@ -168,8 +168,8 @@ def fat_by_way(
 ) -> pd.DataFrame:
     """Return the fat fraction (0-1) of each scan, muscle and side by each way, one column per way.
 
-    slices: rows of whole scans of the cohort table `slices`. ways: the columns of the result. passed:
-    {quality cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a number such as
+    slices: rows of whole scans of the cohort table `slices`. ways: each labels its own column. passed:
+    {Way.quality_cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a number such as
     3.5 for L3/4, None for all slices}. The index is subject, visit if there is one, muscle and side,
     as text. Over all slices: mean of known values, weighted by volume. At a level: interpolated.
     NaN if there is no value, or if a section used for the level is unknown or not kept.
