@@ -104,8 +104,8 @@ def median_intervals(
     columns: arrays (n,) of finite values. subjects: (n,), the subject of each value. samples:
     number of bootstrap samples, each of which draws subjects with replacement, with all their
     values. seed: of the random numbers. The interval is between the 2.5th and 97.5th percentile of
-    the medians; (NaN, NaN) with fewer than LEAST_RESAMPLED (5) subjects. Source: Efron and Tibshirani 1993, chapter
-    13; Davison and Hinkley 1997, section 3.8.
+    the medians; (NaN, NaN) with fewer than LEAST_RESAMPLED (5) subjects. Source: Efron and Tibshirani
+    1993, chapter 13; Davison and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
     if not medians.size:

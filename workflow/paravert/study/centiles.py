@@ -46,8 +46,8 @@ class Measure:
     """A measure of muscles for which centiles by age are fitted.
 
     name: value of the column measure in the table of centiles. column: name of its column in the
-    table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG or LOGIT, the
-    transformation by `to_scale` before centiles are fitted.
+    table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG ("log") or LOGIT
+    ("logit"), the transformation by `to_scale` before centiles are fitted.
     """
 
     name: str
@@ -339,8 +339,8 @@ def too_few(centiles: pd.DataFrame) -> str:
 def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
     """Return the logarithm or logit of values, same shape; centiles are fitted to the result.
 
-    value: in the unit of the measure. scale: LOG gives the natural logarithm, NaN where the value
-    is not above 0; LOGIT gives log(p / (1 - p)), with p first limited to 0.0001 to 0.9999.
+    value: in the unit of the measure. scale: LOG ("log") gives the natural logarithm, NaN where the value
+    is not above 0; LOGIT ("logit") gives log(p / (1 - p)), with p first limited to 0.0001 to 0.9999.
     """
     if scale == LOGIT:
         kept = np.clip(value, LEAST_FRACTION, 1 - LEAST_FRACTION)
@@ -351,7 +351,7 @@ def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
 def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
     """Return the values whose logarithm or logit is given, same shape: the inverse of `to_scale`.
 
-    value: logarithms or logits. scale: which of them, LOG or LOGIT.
+    value: logarithms or logits. scale: which of them, LOG ("log") or LOGIT ("logit").
     """
     return 1 / (1 + np.exp(-value)) if scale == LOGIT else np.exp(value)
 

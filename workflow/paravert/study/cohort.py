@@ -87,11 +87,12 @@ def gather_cohort(
     """Gather the shards into the cohort's tables, codebook and ledger.
 
     The ledger is the table with one row per subject (with visits: per scan) of the sheet: analysed,
-    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time,
-    so that memory grows only with the sheet and the tables that have one row per scan. Beside the
-    tables (Parquet) are codebook.csv, datapackage.json and configuration.yaml. Raises InputError for
-    a damaged or outdated shard table and an unknown level_standard; RuntimeError if ledger and sheet
-    list different subjects, which would be a bug.
+    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time, so
+    that memory grows only with the sheet and the tables that have one row per scan. Beside the tables
+    (Parquet) are codebook.csv, datapackage.json and configuration.yaml. subjects: names of the subjects
+    or scans of the sheet to take; "" takes all. Raises InputError for a damaged or outdated shard table
+    and an unknown level_standard; RuntimeError if ledger and sheet list different subjects, which would
+    be a bug.
     """
     standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)

@@ -72,9 +72,10 @@ class _Column:
     def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the two slices next to each level (indices) and their weights, both (levels, 2).
 
-        The cranial slice is first. level: (levels,), such as 3.5 for L3/4. The weights of a level add up to 1: linear if slices on
-        both sides are within REACH_MM (15 mm), otherwise 1 for a slice within NEAREST_MM (5 mm). If
-        there is none they are all 0. Beyond the slices, both indices are those of the outermost one.
+        The cranial slice is first. level: (levels,), such as 3.5 for L3/4. The weights of a level add up to
+        1: linear if slices on both sides are within REACH_MM (15 mm), otherwise 1 for a slice within
+        NEAREST_MM (5 mm). If there is none they are all 0. Beyond the slices, both indices are those of the
+        outermost one.
         """
         place = self.place_mm(level)
         last = len(self.level) - 1
@@ -251,14 +252,14 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
 def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     """Return the volume (ml) of each muscle between fixed vertebral levels, and the levels it reaches.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject
-    names the scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from
-    and level_to, the levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most
-    cranial and most caudal slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to the lower one of L5, and
-    volume_..._reason. Areas are interpolated between slices, without those that cut an earlier
-    stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
-    centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x
-    REACH_MM) apart, if the slices do not cover the whole range, or if an area is unknown.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject names the
+    scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from and level_to, the
+    levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most cranial and most caudal
+    slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to
+    the lower one of L5, and volume_..._reason. Areas are interpolated between slices, without those that
+    cut an earlier stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond
+    their centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x REACH_MM)
+    apart, if the slices do not cover the whole range, or if an area is unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)

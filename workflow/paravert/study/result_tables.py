@@ -48,7 +48,7 @@ def too_few_to_resample(subjects: int) -> str | None:
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
-    """Write a table of results as <folder>/<name>.csv, completely or not at all.
+    """Write a table of results as <folder>/<name>.csv, completely or not at all; missing folders are made.
 
     frame: its rows; a table with estimates (a column estimator, or an entry in STATED) gets
     columns on what these rest on by `with_basis`. shared: whether numbers of fewer than 5 subjects

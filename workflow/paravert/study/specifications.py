@@ -51,12 +51,11 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name of the fat method, or of the study's combination of methods
-    (`estimator_columns`). column: column of the cohort table `slices` with its fat fraction.
-    erosion_px: pixels by which masks are eroded (0 or 1). quality_cut: which sections (a muscle and
-    side in a slice) are used: "all sections", those of "scans without flags", or those with
-    "predicted IoU at least 0.8". level_rule: "all slices" (mean over them) or such as "at L3/4"
-    (value there).
+    estimator: name of the fat method, or of the study's combination of methods (`estimator_columns`).
+    column: column of the cohort table `slices` with its fat fraction. erosion_px: pixels by which masks
+    are eroded (0 or 1). quality_cut: which sections (a muscle and side in a slice) are used: "all
+    sections", those of "scans without flags", or those with such as "predicted IoU at least 0.8" (the
+    number is a setting). level_rule: "all slices" (mean over them) or such as "at L3/4" (value there).
     """
 
     estimator: str

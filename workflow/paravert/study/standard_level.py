@@ -109,8 +109,9 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
 
     levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
     subject. n_covered counts subjects whose slices cover the level (level_reason is none of not-covered,
-    no-levels and no-such-level), also if the area there is unknown. One row per level from L1 to L5/S1 and sex (all, F, M, and unknown if there are any):
-    level_position (number), level (name), sex, n_subjects, n_covered, share (NaN without subjects).
+    no-levels and no-such-level), also if the area there is unknown. One row per level from L1 to L5/S1 and
+    sex (all, F, M, and unknown if there are any): level_position (number), level (name), sex, n_subjects,
+    n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(

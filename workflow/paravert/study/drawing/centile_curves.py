@@ -74,9 +74,9 @@ def draw_centiles(
 ) -> Figure:
     """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
-    frame: the values to draw, from `centile_points`. level: the one given to `centile_points`; it names
-    the axes and the note below. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per
-    measure and sex, a column per muscle.
+    frame: the values to draw, from `centile_points`; without curves the figure is a sentence. level: the
+    one given to `centile_points`; it names the axes and the note below. fat_name: what the fat fractions
+    are called, from `fat_words.fat_name`. A row of panels per measure and sex, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

@@ -79,8 +79,8 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 def draw_network(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: the values to draw, from `network_layers`. The height of a box grows with the pixels of
-    the map, its width with the channels.
+    frame: the values to draw, from `network_layers`, with rows. The height of a box grows with
+    the pixels of the map, its width with the channels.
     """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)

@@ -148,7 +148,8 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def draw_examples(frame: pd.DataFrame, examples: list[Example]) -> Figure:
     """Draw Figure 2, slices with predicted labels and manual mask, and return the figure.
 
-    frame, examples: from `example_slices`. The subject's right is on the left.
+    frame, examples: from `example_slices`; without rows the figure is a sentence. The subject's right is
+    on the left.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no segmentations to show.")

@@ -54,10 +54,10 @@ def draw_level_curves(
 ) -> Figure:
     """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
-    frame: the values to draw, from `level_means`. published: areas of one side, from
-    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn.
-    fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure,
-    a column per muscle.
+    frame: the values to draw, from `level_means`; without rows the figure is a sentence. published:
+    areas of one side, from `published_values.areas_of_sides`; drawn twice as large, as left + right;
+    None: not drawn. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of
+    panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")

@@ -33,9 +33,9 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
 def draw_adjusted_means(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw the adjusted means of area and fat fraction by sex over age, and return the figure.
 
-    frame: the values to draw, from `adjusted_mean_points`. fat_name: what the fat fractions are
-    called, from `fat_words.fat_name`. Bars: 95 % intervals. A row of panels per outcome, a column per
-    muscle.
+    frame: the values to draw, from `adjusted_mean_points`; without rows the figure is a sentence.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Bars: 95 % intervals. A row
+    of panels per outcome, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No model was fitted: no adjusted means.")
@@ -105,8 +105,8 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
 def draw_site_effects(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw how sites and scanners differ, a row per outcome, a column per muscle; return the figure.
 
-    frame: the values to draw, from `site_effect_points`. fat_name: what the fat fractions are called,
-    from `fat_words.fat_name`. Bars: 95 % intervals.
+    frame: the values to draw, from `site_effect_points`; without rows the figure is a sentence.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Bars: 95 % intervals.
     """
     if frame.empty:
         return style.sentence("One site and one scanner, or none known: no differences to draw.")

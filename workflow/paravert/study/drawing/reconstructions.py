@@ -69,8 +69,8 @@ def _reconstruction(home: Path) -> Reconstruction:
 def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
     """Draw Figure 3, muscles in three dimensions, and return the figure.
 
-    frame, reconstructions: from `reconstructed`. A column per subject, a row per direction of view,
-    all on one scale.
+    frame, reconstructions: from `reconstructed`; without rows the figure is a sentence. A column per
+    subject, a row per direction of view, all on one scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")
