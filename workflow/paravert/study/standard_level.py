@@ -43,7 +43,7 @@ class StandardLevel:
     def used(self) -> bool:
         """Whether areas are compared at this level: at least 80 % of the subjects have an area there.
 
-        A property. Otherwise means over all slices are compared; so also without subjects.
+        A property; False without subjects. If it is False, means over all slices are compared.
         """
         return self.n_covered > 0 and self.n_covered >= LEAST_COVERED * self.n_subjects
 

@@ -52,8 +52,8 @@ def draw_iou(frame: pd.DataFrame) -> Figure:
     """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
     frame: the values to draw, from `iou_points`; without rows the figure is a sentence that says so.
-    Whiskers: 1.5 interquartile ranges. The axis may start above the lowest 1 % of the values at most;
-    a text says how many lie below.
+    Whiskers: 1.5 interquartile ranges. The axis may start above the lowest values (at most 1 % of all);
+    a text says how many lie below it.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")

@@ -79,7 +79,7 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 def draw_network(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: the values to draw, from `network_layers`, with rows. The height of a box grows with
+    frame: the values to draw, from `network_layers`; at least one row. The height of a box grows with
     the pixels of the map, its width with the channels.
     """
     boxes = _placed(frame)
