@@ -103,8 +103,8 @@ def median_intervals(
     columns: arrays (n,) of finite values. subjects: (n,), the subject of each value. samples:
     number of bootstrap samples, each of which draws subjects with replacement, with all their
     values. seed: of the random numbers. The interval is between the 2.5th and 97.5th percentile of
-    the medians; (NaN, NaN) with fewer than LEAST_RESAMPLED (5) subjects. Source: Efron and Tibshirani 1993, chapter
-    13; Davison and Hinkley 1997, section 3.8.
+    the medians; (NaN, NaN) with fewer than LEAST_RESAMPLED (5) subjects. Source: Efron and Tibshirani
+    1993, chapter 13; Davison and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
     if not medians.size:
@@ -212,10 +212,10 @@ def compared_areas(
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects
     that the network was not trained on. level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
     slices", for means over all slices; before it, if `level.used` (at least 80 % of the subjects have
-    values there), the name of the standard level, such as "L3/4", for areas interpolated there as in
-    `level_areas.areas_at_levels`. The frames have the columns of `subject_areas`: subject, muscle,
-    side (left, right, both), truth_mm2, prediction_mm2; a muscle and side that neither mask nor
-    prediction shows has no row.
+    values there), the name of the standard level, such as "L3/4", for areas interpolated there between
+    the slices of a scan (as in the cohort table `levels`). The frames have the columns of
+    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over
+    the scans of a subject; a muscle and side that neither mask nor prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:

@@ -99,21 +99,23 @@ class _Groups:
     index: pd.Index
 
     def sums(self, values: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the sum of the values of each entry of the index, (entries,); 0 without rows.
+        """Return the sum of the values of each entry of the field index, in its order; 0 without rows.
 
-        values: one per row. among: (rows,) bool, the rows to use; a null among these makes the sum NaN.
+        values: one per row of `code`. among: (rows,) bool, the rows to use; a null among these makes
+        the sum of its entry NaN.
         """
         values = values.to_numpy(dtype=float)[among]
         return np.bincount(self.code[among], weights=values, minlength=len(self.index))
 
     def counts(self, among: np.ndarray) -> np.ndarray:
-        """Return how many of the rows `among`, (rows,) bool, each entry of the index has, (entries,)."""
+        """Return how many of the rows `among`, (rows,) bool, each entry of the field index has, (entries,)."""
         return np.bincount(self.code[among], minlength=len(self.index))
 
     def means(self, values: pd.Series, weights: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the weighted mean of the known values of each entry, (entries,); NaN if none is known.
+        """Return the weighted mean of the known values of each entry of the field index, in its order.
 
-        values, weights: one per row. among: (rows,) bool, the rows to use.
+        values, weights: one per row of `code`. among: (rows,) bool, the rows to use. NaN if no value is
+        known, the weights of the known ones add up to 0, or one of these is null.
         """
         known = among & values.notna().to_numpy()
         with np.errstate(invalid="ignore"):
@@ -134,7 +136,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier stack,
     where the same tissue would be counted twice. The volume is null if the area is unknown in one
     of the other slices, because the muscle is not labelled or failed the review. A muscle that no
-    slice shows has volume 0 and 0 slices; its area is null.
+    slice shows has volume 0 and 0 slices; its area is null. A muscle unknown in all slices has null
+    in all of these; csa_reason says why.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()

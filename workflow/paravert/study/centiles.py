@@ -46,8 +46,8 @@ class Measure:
     """A measure of muscles for which centiles by age are fitted.
 
     name: value of the column measure in the table of centiles. column: name of its column in the
-    table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG or LOGIT, the
-    transformation by `to_scale` before centiles are fitted.
+    table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG ("log") or LOGIT
+    ("logit"), the transformation by `to_scale` before centiles are fitted.
     """
 
     name: str
@@ -156,8 +156,9 @@ def apply_centiles(
 ) -> None:
     """Write the centile and z-score of other subjects by the centiles of a study.
 
-    Raises InputError for a file that is not the table of centiles, or subjects without the columns
-    needed.
+    A column visit tells several scans of a subject apart. Raises InputError for a file that is not the
+    table of centiles, and for subjects with a column missing, no measure, a sex other than F and M,
+    text in place of numbers, a fat fraction above 1, or several rows of one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
@@ -244,8 +245,9 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed (whether
     the curves crossed at this age and were sorted), n_subjects, note, and estimator and covariance
     (texts: how values and bands were made). If fewer than LEAST_SUBJECTS (60) of a sex have age and
-    value, or one of these is the same in all, there is a single row with null values and a note that
-    says so.
+    value, or one of these is the same in all, that measure, muscle and sex have a single row, with null
+    values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both
+    sides together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -300,10 +302,10 @@ def _of_sex(
 def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return centiles in which each number is based on LEAST_SHARED_SUBJECTS (5) subjects or more.
 
-    centiles: from `centile_frame`. subjects: the table that they were fitted to. Smaller counts of
-    subjects become null and are not in the note. Ages below the fifth youngest and above the fifth
-    oldest subject of a sex that a curve was fitted to are left out, because the ends are ages of
-    single persons; a curve without an age between them has no rows.
+    centiles: from `centile_frame`. subjects: the table that they were fitted to. Counts of 1 to 4
+    subjects become null; the note says "fewer than 5". Ages below that of the fifth youngest and above
+    that of the fifth oldest subject of the curve (its sex, with its measure) are left out, because the
+    ends are ages of single persons; a curve without an age between them has no rows.
     """
     few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
     counts = centiles["n_subjects"].astype("Int32").mask(few)
@@ -337,8 +339,8 @@ def too_few(centiles: pd.DataFrame) -> str:
 def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
     """Return the logarithm or logit of values, same shape; centiles are fitted to the result.
 
-    value: in the unit of the measure. scale: LOG gives the natural logarithm, NaN where the value
-    is not above 0; LOGIT gives log(p / (1 - p)), with p first limited to 0.0001 to 0.9999.
+    value: in the unit of the measure. scale: LOG ("log") gives the natural logarithm, NaN where the value
+    is not above 0; LOGIT ("logit") gives log(p / (1 - p)), with p first limited to 0.0001 to 0.9999.
     """
     if scale == LOGIT:
         kept = np.clip(value, LEAST_FRACTION, 1 - LEAST_FRACTION)
@@ -349,7 +351,7 @@ def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
 def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
     """Return the values whose logarithm or logit is given, same shape: the inverse of `to_scale`.
 
-    value: logarithms or logits. scale: which of them, LOG or LOGIT.
+    value: logarithms or logits. scale: which of them, LOG ("log") or LOGIT ("logit").
     """
     return 1 / (1 + np.exp(-value)) if scale == LOGIT else np.exp(value)
 
@@ -361,14 +363,15 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the centile and z-score of every scan, muscle and measure, one row each.
 
     subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
-    named as in the cohort table `subjects`. A measure without a column gets no rows; an empty value
-    gets a row with z NaN and a note. centiles: from `centile_frame`. Columns: subject, visit, sex,
-    age_years, muscle, measure, value, unit, centile (0 to 100), z, extrapolated, note. z is
+    named as in the cohort table `subjects`, at least one. A measure without a column gets no rows; an
+    empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
+    `centiles_for_sharing`. Columns: subject, visit (if subjects has it), sex, age_years, muscle,
+    measure, value, unit, centile (0 to 100), z, extrapolated, note ("" with a z). z is
     interpolated between the centile curves at the subject's age, of the logarithm or logit
     (`to_scale`). extrapolated: whether the value is below the 3rd or above the 97th centile, where
-    z continues the line through the median and that centile. z is NaN, with a reason in note, if
-    sex, age or value is unknown, the age is outside that of the curves, or there are no centiles or
-    they coincide.
+    z continues the line through the median and that centile. z and centile are NaN, with a reason in
+    note, if sex, age or value is unknown, the age is outside that of the curves, or there are no
+    centiles or they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [

@@ -18,9 +18,10 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
 
     muscles, subjects: the cohort tables. First and last: by years_since_first, or by the visit's name
     if it is not known for all scans of the subject. One row per subject, muscle, side and measure
-    (csa_mean_mm2, volume_ml, fat_fraction), with CHANGE_COLUMNS: first and last, the values in
-    unit, and change, last - first, null if unknown; years between the scans, null if unknown;
-    change_per_year, null also if years is below REPEAT_YEARS (0.25). Empty if the cohort has no visits.
+    (csa_mean_mm2, volume_ml, fat_fraction). Columns: subject, muscle, side, measure, unit, first_visit,
+    last_visit, first and last (the values, in unit), change (last - first), years between the scans,
+    change_per_year, null also if years is below REPEAT_YEARS (0.25). Null is unknown. Without rows if
+    the cohort has no visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS))
@@ -55,8 +56,8 @@ def two_scans(
     muscles, subjects: the cohort tables, with visits; in place of muscles also rows of one level of
     the table levels. places: which scans: 0 is the first, -1 the last, by years_since_first if it is
     known for all scans of the subject, otherwise by the visit's name. The index is subject, muscle
-    and side; the columns are those of muscles, and years (since the subject's first visit, NaN if
-    unknown).
+    and side; the columns are the others of muscles, visit among them, and years (since the subject's
+    first visit, NaN if unknown).
     """
     years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
     rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))

@@ -99,7 +99,8 @@ def paper_claims(
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: comparisons with p_holm, from
     `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table `muscles`.
     overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    Columns: claim, found (numbers of this study), reproduced, tested_by, BASIS_COLUMNS. A claim holds
+    Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and estimator, link,
+    covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested). A claim holds
     for a comparison of models if its estimate has the claimed direction and p_holm is below .05.
     reproduced: "yes" if the claim holds for all its comparisons (or subjects, or muscles), "in part" if
     for some, "no" if for none; "in direction only" if for no comparison, but all estimates have the

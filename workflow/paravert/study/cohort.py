@@ -87,11 +87,12 @@ def gather_cohort(
     """Gather the shards into the cohort's tables, codebook and ledger.
 
     The ledger is the table with one row per subject (with visits: per scan) of the sheet: analysed,
-    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time,
-    so that memory grows only with the sheet and the tables that have one row per scan. Beside the
-    tables (Parquet) are codebook.csv, datapackage.json and configuration.yaml. Raises InputError for
-    a damaged or outdated shard table and an unknown level_standard; RuntimeError if ledger and sheet
-    list different subjects, which would be a bug.
+    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time, so
+    that memory grows only with the sheet and the tables that have one row per scan. Beside the tables
+    (Parquet) are codebook.csv, datapackage.json and configuration.yaml. subjects: names of the subjects
+    or scans of the sheet to take; "" takes all. Raises InputError for a damaged or outdated shard table
+    and an unknown level_standard; RuntimeError if ledger and sheet list different subjects, which would
+    be a bug.
     """
     standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)
@@ -377,7 +378,7 @@ def merged_outcome(
     warnings. The result is the outcome of the first step that quarantined the scan. If none did, it
     is analysed, with the messages of all steps joined by "; ", None without messages. Its warnings
     are those of all steps and `more`, sorted, without those of the automatic flags (FLAG_CODES),
-    which `with_flags` adds. Its fingerprint is "".
+    which `with_flags` adds. Its fingerprint (digest of what a step was computed from) is "".
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     warnings -= FLAG_CODES  # results of earlier versions have some
@@ -429,9 +430,9 @@ def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict
     """Return {subject: sentence} for subjects whose sex or age differs between sheet and image header.
 
     people: columns sex and age_years of the sheet, indexed by subject. converted: columns subject,
-    header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT. Ages differ if
-    they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the header means 90 and older. Unknown
-    values are not compared.
+    header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT; its subjects are
+    compared, one row each. Ages differ if they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the
+    header means 90 and older. Unknown values are not compared.
     """
     header = converted.set_index("subject")
     own = people.reindex(header.index)

@@ -101,7 +101,7 @@ def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a data frame as a CSV file, completely or not at all.
 
-    The index is left out; null is an empty cell; numbers are not rounded.
+    The index is left out; null is an empty cell; numbers are not rounded. Missing folders are made.
     """
     with whole_file(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")

@@ -175,10 +175,10 @@ def cohort_description(
     subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or disc
     for which the ..._at_level columns of muscles were made. Variables: age, height, weight, BMI; if
     `level.used` (at least 80 % of the subjects have values there), area (left + right) and fat fraction
-    of each muscle at that level; area and fat fraction of each muscle over all slices; volume and fat
-    fraction of all muscles. Columns: variable, unit, level (its name, "all slices", or null for the
-    first four), sex (all, F, M, and unknown if there are any), n_subjects, and those of
-    `distribution_summary` (n, missing, mean, sd, quartiles ...).
+    of each muscle at that level; area (left + right) and fat fraction of each muscle over all slices;
+    volume and fat fraction of all muscles together, over all slices. Columns: variable, unit, level (its
+    name, "all slices", or null for age, height, weight and BMI), sex (all, F, M, and unknown if there are
+    any), n_subjects, and those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
     if level.used:
@@ -286,8 +286,9 @@ def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     subjects), analysed, scored (with a manual mask), judging (scored, and not in the network's
     training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after review; only
     if there are any), reason (of quarantine or exclusion, a row per stage and code), warning (a row
-    per code; a subject can have several). With visits a subject is counted in each kind, stage and
-    code of any of its scans.
+    per code; a subject can have several); in this order, reasons and warnings with most subjects
+    first. stage and code are null where not named. With visits a subject is counted in each kind,
+    stage and code of any of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

@@ -134,7 +134,7 @@ def variable_names(names: Iterable[str]) -> list[str]:
 
     Letters, digits and _ are kept, other characters become _. A name that does not begin with a
     letter or is a reserved word gets the prefix v_. Long names are cut to 32 characters (60 bytes).
-    A name that would equal an earlier one, upper and lower case not distinguished, gets a number.
+    A name that would equal an earlier one, upper and lower case not distinguished, ends in _2, _3 ...
     """
     found: list[str] = []
     taken: set[str] = set()

@@ -20,7 +20,7 @@ def fat_name(methods: pd.Series) -> str:
 def fat_note(methods: pd.Series) -> str:
     """Return a sentence for captions on what a cohort's fat fractions are; "" if all are by Dixon.
 
-    methods: column fat_fraction_method of the cohort table `subjects`, one row per scan.
+    methods: column fat_fraction_method of the cohort table `subjects`, one row per scan; "" without rows.
     """
     dixon, scans = int((methods == DIXON).sum()), len(methods)
     if dixon == scans:

@@ -86,7 +86,8 @@ class Cohort:
     scans. overlap: scores against manual masks, of all scans. held_out: rows of overlap of subjects
     that the network was not trained on. compared: {level: areas by mask and prediction}, from
     `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
-    scan of the sheet, analysed or not. in_sheet: from `summary.subjects_in_sheet`.
+    scan of the sheet, analysed or not. in_sheet: number of subjects of the sheet if the run was told to
+    take some of them, otherwise None. In the tables muscle, side and sex are text.
     """
 
     subjects: pd.DataFrame
@@ -101,7 +102,10 @@ class Cohort:
 
     @property
     def fat_name(self) -> str:
-        """What the fat fractions of these subjects are called, see `fat_words.fat_name`."""
+        """Name of the fat fractions: "Fat index" if all are from a single contrast, else "Fat fraction".
+
+        A property, from column fat_fraction_method of `subjects`.
+        """
         return fat_name(self.subjects["fat_fraction_method"])
 
 
@@ -139,9 +143,9 @@ def figure_makers(
 ) -> dict[str, Callable[[], Drawn]]:
     """Return {name of a figure: function that returns the table it shows and the figure}.
 
-    It has all names of outputs.FIGURES but those of `model_figures`. cohort: the tables. folder: of
-    the subjects' images and labels. card: description of the model. seed: of the choice of
-    subjects, slices and points.
+    It has all names of outputs.FIGURES but those of `model_figures`. cohort: the tables, from
+    `read_cohort`. folder: holds the `SubjectFolder` of each scan, with images and labels, named by
+    `scan_names`. card: description of the model. seed: of the choice of subjects, slices and points.
     """
 
     def drawn(draw: Callable[..., Figure], table: pd.DataFrame, *pictures: object) -> Drawn:

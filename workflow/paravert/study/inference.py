@@ -63,9 +63,9 @@ MEAN_COLUMNS = (
 class ModelOutcome:
     """The outcome of a model: a column of the cohort table `muscles`, or of `models.level_data`.
 
-    column: its name. unit: such as "mm2", "1" for fractions. link: of the model, IDENTITY (areas,
-    volumes) or LOGIT (fractions). by_level: whether there is a row per vertebral level, whose model
-    has the level as a term.
+    column: its name. unit: such as "mm2", "1" for fractions. link: of the model, IDENTITY ("identity";
+    areas, volumes) or LOGIT ("logit"; fractions). by_level: whether there is a row per vertebral level,
+    whose model has the level as a term.
     """
 
     column: str
@@ -407,14 +407,14 @@ def fit_model(
 ) -> FittedModel:
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
-    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. weights: one per subject of data, indexed by it; None: all 1. Left out are rows without
-    outcome or with an unknown covariate, covariates that are unknown for all or do not vary, and
-    muscles whose outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if
-    LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. An outcome
-    by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column level; a level is left out
-    of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it. The fit of the result is
-    None if the model cannot be fitted.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
+    weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but not sex
+    and age) that are unknown for all, do not vary or are determined by others; rows without outcome or
+    with another covariate unknown; and muscles whose outcome does not vary. An outcome at a level
+    (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the subjects have it, because scans cover
+    different ranges. An outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column
+    level; a level is left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it.
+    The fit of the result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -464,12 +464,13 @@ def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def corrected(contrasts: list[dict]) -> list[dict]:
-    """Return comparisons with p values corrected for multiple tests, ordered by family.
+    """Return comparisons with p values corrected for multiple tests, in the order of FAMILIES.
 
     contrasts: dicts with keys of CONTRAST_COLUMNS, from `FittedModel.contrasts` of all outcomes of one
-    model, or from `claims.size_and_overlap`. Returns dicts with all these keys, NaN where unknown.
-    Added: p_holm, the p value corrected for all tests of its family (Holm 1979), NaN without p value;
-    tests_in_family, their number.
+    model, or from `claims.size_and_overlap`; equal names of families are one family. Returns dicts with
+    all these keys, NaN where unknown; families that are not in FAMILIES come last. Added: p_holm, the p
+    value corrected for all tests of its family (Holm 1979), NaN without p value; tests_in_family, their
+    number.
     """
     frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     for _, family in frame.groupby("family"):

@@ -130,8 +130,8 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the areas of two results side by side, one row per scan, muscle and side that both have.
 
-    first, second: of the cohort table `muscles` of each result the columns subject, visit if there is
-    one, muscle, side, csa_mean_mm2, csa_at_level_mm2 and csa_reason. The last three end with _first
+    first, second: of the cohort table `muscles` of each result the columns subject, visit (in both or in
+    neither), muscle, side, csa_mean_mm2, csa_at_level_mm2 and csa_reason. The last three end with _first
     and _second in the result. Raises pandas.errors.MergeError if a table has a row twice.
     """
     keys = [*scan_keys(first), "muscle", "side"]
@@ -147,10 +147,11 @@ def label_agreement(
     of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
     1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
     Levels: "all slices", and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
-    there in each set. Columns: level, muscle, side; of the areas (mm2, second - first) n_subjects,
-    means, bias, limits of agreement, intraclass correlations, SEM, smallest detectable change,
-    trend and equivalence, as in reliability.csv; n_dice and statistics of Dice; reason,
-    "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.
+    there in each set. Columns: level, muscle, side; of the areas those of `reliability.paired_statistics`
+    (second - first), with _mm2 at the end of names of values in mm2, and icc_low_95 and icc_high_95 for
+    icc_2_1; n_dice, dice_mean, dice_lower_quartile, dice_median, dice_upper_quartile and dice_lowest over
+    the subjects with a Dice; reason, "not-labelled" if a label set lacks the muscle in all subjects, else
+    null. NaN where undefined.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

@@ -37,7 +37,10 @@ class _Column:
 
     @cached_property
     def mm_per_level(self) -> float:
-        """Length of a level in mm, the mean over the stacks of several slices; USUAL_PITCH_MM without these."""
+        """Length of a level (vertebra with disc) in mm, the mean over the stacks of several slices; a property.
+
+        USUAL_PITCH_MM (35) without such a stack.
+        """
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level)[within].sum()
         return (
@@ -50,18 +53,18 @@ class _Column:
     def along_mm(self) -> np.ndarray:
         """Distance (mm) of each slice from the most cranial one along the spine, (slices,), rising caudally.
 
-        Between neighbours of one stack from position_mm; between stacks the difference of their levels
-        times mm_per_level.
+        A property. Between neighbours of one stack from position_mm; between stacks the difference of their
+        levels times mm_per_level.
         """
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level) * self.mm_per_level
         return np.append(0.0, np.cumsum(np.where(within, -np.diff(self.position_mm), levels)))
 
     def place_mm(self, level: np.ndarray) -> np.ndarray:
-        """Return the distance (mm) of levels from the most cranial slice, as in `along_mm`, (levels,).
+        """Return the distance (mm) of levels from the most cranial slice along the spine, (levels,).
 
-        level: (levels,), such as 3.5 for L3/4. Interpolated between slices; beyond the first and
-        the last one, `mm_per_level` per level; negative cranial of the first.
+        level: (levels,), such as 3.5 for L3/4. Positive caudal, negative cranial of that slice.
+        Interpolated between slices; beyond the first and the last one, `mm_per_level` per level.
         """
         beyond = level - np.clip(level, self.level[0], self.level[-1])
         return np.interp(level, self.level, self.along_mm) + beyond * self.mm_per_level
@@ -69,9 +72,10 @@ class _Column:
     def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the two slices next to each level (indices) and their weights, both (levels, 2).
 
-        level: (levels,), such as 3.5 for L3/4. The weights of a level add up to 1: linear if slices on
-        both sides are within REACH_MM (15 mm), otherwise 1 for a slice within NEAREST_MM (5 mm). If
-        there is none they are all 0. Beyond the slices, both indices are those of the outermost one.
+        The cranial slice is first. level: (levels,), such as 3.5 for L3/4. The weights of a level add up to
+        1: linear if slices on both sides are within REACH_MM (15 mm), otherwise 1 for a slice within
+        NEAREST_MM (5 mm). If there is none they are all 0. Beyond the slices, both indices are those of the
+        outermost one.
         """
         place = self.place_mm(level)
         last = len(self.level) - 1
@@ -85,10 +89,11 @@ class _Column:
         return pair, np.where(both[:, None], between, nearest.astype(float))
 
     def volumes_ml(self, first: float, last: float) -> np.ndarray | None:
-        """Return the volume of each label between two levels, (8,); None if not covered completely.
+        """Return the volume (ml) of label values 1 to 8 between two levels, (8,); None if not covered.
 
-        first, last: levels, first the cranial one. NaN for a label with an unknown area in between.
-        Not covered: see `range_volumes`.
+        first, last: levels, first the cranial one. NaN for a label with an unknown area in between. Not
+        covered: slices in between are more than 30 mm apart, or an end is more than half a slab (at least
+        2.5 mm) beyond the outermost slice.
         """
         start, stop = self.place_mm(np.array([first, last]))
         half = np.maximum(self.slab_mm[[0, -1]], NEAREST_MM) / 2
@@ -247,14 +252,14 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
 def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     """Return the volume (ml) of each muscle between fixed vertebral levels, and the levels it reaches.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject
-    names the scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from
-    and level_to, the levels of the most cranial and most caudal slice that shows the muscle;
-    volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to the lower one of L5, and
-    volume_..._reason. Areas are interpolated between slices, without those that cut an earlier
-    stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
-    centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x
-    REACH_MM) apart, if the slices do not cover the whole range, or if an area is unknown.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject names the
+    scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from and level_to, the
+    levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most cranial and most caudal
+    slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to
+    the lower one of L5, and volume_..._reason. Areas are interpolated between slices, without those that
+    cut an earlier stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond
+    their centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x REACH_MM)
+    apart, if the slices do not cover the whole range, or if an area is unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)

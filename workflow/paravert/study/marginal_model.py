@@ -62,7 +62,7 @@ class MarginalFit:
 
     terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale.
     covariance: of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of
-    t intervals. link: IDENTITY (its scale is the outcome's) or LOGIT (log odds). formula: of the
+    t intervals. link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the
     model, by patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to.
     categories: {factor: its categories} of each categorical factor, such as muscle or sex. within:
     {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of
@@ -87,7 +87,7 @@ class MarginalFit:
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the linear combination weights @ coefficients with its 95 % interval and p value.
 
-        weights: (terms,).
+        weights: (terms,), one per entry of `terms`, such as from `mean_weights`.
         """
         value = float(weights @ self.coefficients)
         error = float(np.sqrt(weights @ self.covariance @ weights))
@@ -101,7 +101,7 @@ class MarginalFit:
         values: covariates that are fixed, as in the data of the fit (numbers centred), such as
         muscle="multifidus", sex="M". Muscles, and the sides and levels of each, that are not fixed are
         averaged with equal weight, every other covariate over the subjects of the model: categories by
-        their shares, numbers at their mean.
+        their shares, numbers at their mean. A muscle that is not in the model gives zeros.
         """
         asked = [values.pop("muscle")] if "muscle" in values else list(self._designs)
         weights, start = np.zeros(len(self.terms)), 0
@@ -140,15 +140,16 @@ def fit_marginal(
     """Fit the marginal model outcome ~ muscle * (covariates + side), with subjects as clusters.
 
     outcome: column of data. data: one row per scan, muscle and side (and level), without missing
-    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are
-    constant within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a
-    natural cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: one
-    per subject, indexed by it, which the errors treat as known; None: all 1. by_level: whether the
-    column level of data enters, with coefficients of its own for each muscle, and for each sex if
-    "sex" is among the covariates. Covariates and factors with one value are left out. Errors allow for
-    correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises NotFitted if there are
-    too few subjects, terms are collinear or determined by single subjects, nothing is left to estimate
-    errors from, or the fit does not converge.
+    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
+    within a scan. link: IDENTITY ("identity") or LOGIT ("logit", for fractions). splines: {covariate:
+    degrees of freedom of a natural cubic spline} (Wood 2006); others enter as a straight line or as
+    categories. weights: one per subject, indexed by it, which the errors treat as known; None: all 1.
+    by_level: whether the column level of data enters, with coefficients of its own for each muscle, and
+    for each sex if "sex" is among the covariates. Covariates and factors with one value are left out.
+    Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises
+    NotFitted if subjects are not SPARE_SUBJECTS (2) more than the coefficients of a muscle between
+    subjects, terms are collinear or determined by single subjects, nothing is left to estimate errors
+    from, or the fit does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

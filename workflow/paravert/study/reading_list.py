@@ -59,7 +59,8 @@ def share_of_failures(
     whole or in a muscle; ("scan or muscle", "fail or correct"), the verdict "correct" counted as
     well; (a muscle, "fail"), scans in which it failed on a side or that failed as a whole. drawn:
     number of random scans; rated: how many of these have a rating of their present labels that the
-    rule uses; count (of scans), and share of rated with Wilson's 95 % interval; null if rated is 0.
+    rule uses; count, number of scans of the row; share, count / rated, with Wilson's 95 % interval
+    share_low_95, share_high_95. These four are null if rated is 0.
     """
     random = set(listed.scan[listed.drawn_as != WORST])
     own = [rating for rating in ratings if rating.scan in random]

@@ -57,10 +57,11 @@ def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.Da
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
-    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman limits,
-    equivalence. Rows with review_failed are left out. Levels: means over all slices, and over the
-    slices nearest to each vertebra or disc; a vertebra or disc with fewer than two subjects has no row.
+    slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side
+    (left, right, both), with the columns of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is
+    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means over
+    all its slices, and each vertebra or disc, for means over the slices nearest to it; one with fewer
+    than two subjects has no row.
     """
     tables = [_of_masks(overlap).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -70,12 +71,13 @@ def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.Da
 
 
 def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.DataFrame:
-    """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
+    """Return the reliability of areas between the manual masks of two raters.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
     (first); those with pixels_truth2, of a second mask, are used, also where the network's labels
-    failed the review. slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side. Empty without a
-    second mask.
+    failed the review. slice_levels: level of each slice, from `scored_slice_levels`. Rows and columns as
+    from `mask_reliability`: one row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS; source is "raters". Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
@@ -118,10 +120,11 @@ def visit_reliability(
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
     pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
-    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side "both": sum of
-    areas and volumes, weighted mean of fat fractions, null if a side is. Levels: means over all slices,
-    and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
-    are not compared, because those of two visits are at different places. Empty without visits.
+    measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
+    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if a
+    side is. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
+    has no row with fewer than two subjects. Single slices are not compared, because those of two visits
+    are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -204,11 +207,12 @@ def paired_statistics(
 ) -> dict:
     """Return the statistics of two measurements of each subject, {name as in RELIABILITY_COLUMNS: value}.
 
-    They are those from n_subjects to equivalent: means, intraclass correlations, standard error of
-    measurement, smallest detectable change, bias and limits of second - first, trend, equivalence.
-    first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their
-    unit; None: MARGIN_PERCENT (5 %) of the mean of first. equivalent: whether p is below .05. NaN
-    (equivalent: None) where there are too few subjects.
+    They are n_subjects, df (n_subjects - 1), first_mean, second_mean; each also with _low_95 and _high_95
+    icc_2_1, icc_3_1, sem (standard error of measurement), bias (second - first), lower_limit, upper_limit
+    (Bland-Altman); mdc_95 (smallest detectable change), within_subject_cv, sd (of the differences),
+    trend_slope, trend_p_value, margin, equivalence_p_value, equivalent (whether that p is below .05).
+    first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their unit;
+    None: MARGIN_PERCENT (5 %) of the mean of first. NaN (equivalent: None) with too few subjects.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = np.column_stack([first, second])
@@ -326,8 +330,8 @@ def within_subject_variation(ratings: np.ndarray) -> float:
 def equivalence_p_value(difference: np.ndarray, margin: float) -> float:
     """Return the p value of two one-sided t tests (TOST): below .05 the mean is within -+ margin.
 
-    difference: (subjects,), in the unit of margin. NaN with fewer than two subjects. Source:
-    Schuirmann 1987.
+    difference: (subjects,), finite, in the unit of margin. NaN with fewer than two subjects; if all are
+    equal, 0 within the margin and otherwise 1. Source: Schuirmann 1987.
     """
     if len(difference) < 2:
         return np.nan
@@ -359,7 +363,7 @@ def clustered_limits(
 ) -> tuple[float, float, dict[str, tuple[float, float, float]]]:
     """Return bias, SD and limits of agreement of the difference in a single slice: (bias, sd, limits).
 
-    difference: (slices,). subjects: (slices,), name of each slice's subject. limits: {"lower_limit",
+    difference: (slices,), finite. subjects: (slices,), name of each slice's subject. limits: {"lower_limit",
     "upper_limit": (value, low, high of its 95 % interval)}. The bias is the mean over subjects of
     their means; the variance is that between subjects plus that within. All NaN with fewer than two
     subjects or if no subject has two slices. Source: Bland and Altman 2007; intervals: Zou 2013

@@ -200,7 +200,8 @@ def write_report(
 def level_note(coverage: pd.DataFrame) -> str:
     """Return the sentence that says at which vertebral level areas are compared.
 
-    coverage: the study's table level_coverage; the sentence is its first note. "" if there is none.
+    coverage: level_coverage.csv of write_tables; the sentence is the first known value of its column
+    note. "" if there is none.
     """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])
@@ -348,11 +349,11 @@ def sagittal_pictures(
     """Return sagittal pictures for the report, one dict per subject that has one.
 
     cohort: folder of the cohort tables. folder: contains a folder per scan. scans: the cohort table
-    `ledger` with the name of the scan in a further column scan. subjects: names; of each the first
-    scan with a sagittal picture is shown. Keys: scan; source (JPEG as data URI); size, [width,
-    height]; lines, [x, y, x, y] of each axial slice that crosses the picture; names, [(level, y)],
-    the height at which each level's name is written. Lengths are in pixels from the upper left
-    corner.
+    `ledger` with the name of the scan in a further column scan. subjects: names, in the order of the
+    result; of each the first scan, by its name as text, with a sagittal picture is shown. Keys: scan;
+    source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] of each axial slice that
+    crosses the picture; names, [(level, y)], the height at which each level's name is written. Lengths
+    are in pixels from the upper left corner.
     """
     if not subjects:
         return []

@@ -141,7 +141,7 @@ def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the description of the cohort as text: a row per variable, a column per sex.
 
     table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The last
-    column, Missing, has the number of subjects without a value. Empty without subjects.
+    column, Missing, has the number of subjects (of all sexes) without a value. Empty without subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -351,7 +351,8 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `accuracy.area_agreement`. Rows without subjects are left out.
+    table: from `accuracy.area_agreement`, its order is kept; the column Area has the level ("L3/4", "all
+    slices"). Rows without subjects are left out.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(

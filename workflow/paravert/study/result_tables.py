@@ -48,7 +48,7 @@ def too_few_to_resample(subjects: int) -> str | None:
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
-    """Write a table of results as <folder>/<name>.csv, completely or not at all.
+    """Write a table of results as <folder>/<name>.csv, completely or not at all; missing folders are made.
 
     frame: its rows; a table with estimates (a column estimator, or an entry in STATED) gets
     columns on what these rest on by `with_basis`. shared: whether numbers of fewer than 5 subjects
@@ -79,8 +79,8 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
     rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no subject,
-    are ignored, as are 0 degrees of freedom. A
-    column model_estimator, if there is one, is used in place of estimator.
+    are ignored, as are 0 degrees of freedom. A column model_estimator, if there is one, is used in
+    place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])

@@ -53,7 +53,7 @@ def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFr
     frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered.
     subjects: the cohort table `subjects`, one row per scan. Visits are ordered by years_since_first
     if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
-    before other names.
+    before other names. Rows of scans that subjects lacks come last.
     """
     if "visit" not in frame:
         return frame

@@ -60,14 +60,14 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed are
-    the means of both groups, sd_... their SD (n - 1). A category has a row per value: they are its
-    share (0-1) of the known values of each group; a text with more than MOST_CATEGORIES (20) values
-    is left out. missing_...: number of subjects without a value; n_...: with one; count_...: with the
-    value of this row. standardised_difference: analysed minus not analysed over the pooled SD (Austin
-    2009). Each reason of quarantine or exclusion has a row (variable "reason") with its number and
-    its share of the subjects not analysed; with several sites also per site ("reason, site A").
-    n_subjects: n_analysed + n_not_analysed. What does not apply is null.
+    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed are the
+    means of both groups, sd_... their SD (n - 1). A category has a row per value: analysed and not_analysed
+    are its share (0-1) of the known values of each group; a text with more than MOST_CATEGORIES (20) values
+    is left out. missing_...: number of subjects without a value; n_...: with one; count_...: with the value
+    of this row. standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each
+    reason of quarantine or exclusion has a row (variable "reason") with its number and its share of the
+    subjects not analysed; with several sites also per site ("reason, site A"). n_subjects: n_analysed +
+    n_not_analysed. What does not apply is null.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -158,7 +158,7 @@ class InclusionWeights:
 
     @property
     def effective_n(self) -> float:
-        """The effective number of subjects: sum^2 / sum of squares of the weights (Kish 1965)."""
+        """The effective number of subjects: sum^2 / sum of squares of the weights (Kish 1965); a property."""
         return effective_n(self.weights)
 
 
@@ -171,10 +171,10 @@ def weighted_contrasts(
     `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, from
     `inference.fit_model`, without weights: its subjects are the complete cases. Columns:
     WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates with 95 % intervals;
-    difference_in_standard_errors is weighted - complete cases over the standard error of the latter
-    (of logarithms for odds ratios). If no weights can be computed, the weighted estimate is NaN and
-    the note says why. Models that were not fitted, and outcomes without a planned comparison
-    (volume), have no rows.
+    difference_in_standard_errors is weighted - complete cases over the standard error of the latter (of
+    logarithms for odds ratios); n_missing, effective_n, predictors and left_out are those of
+    `InclusionWeights`. If no weights can be computed, the weighted estimate is NaN and the note says
+    why. Models that were not fitted, and outcomes without a planned comparison (volume), have no rows.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:

@@ -51,12 +51,11 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name of the fat method, or of the study's combination of methods
-    (`estimator_columns`). column: column of the cohort table `slices` with its fat fraction.
-    erosion_px: pixels by which masks are eroded (0 or 1). quality_cut: which sections (a muscle and
-    side in a slice) are used: "all sections", those of "scans without flags", or those with
-    "predicted IoU at least 0.8". level_rule: "all slices" (mean over them) or such as "at L3/4"
-    (value there).
+    estimator: name of the fat method, or of the study's combination of methods (`estimator_columns`).
+    column: column of the cohort table `slices` with its fat fraction. erosion_px: pixels by which masks
+    are eroded (0 or 1). quality_cut: which sections (a muscle and side in a slice) are used: "all
+    sections", those of "scans without flags", or those with such as "predicted IoU at least 0.8" (the
+    number is a setting). level_rule: "all slices" (mean over them) or such as "at L3/4" (value there).
     """
 
     estimator: str
@@ -168,8 +167,8 @@ def fat_by_way(
 ) -> pd.DataFrame:
     """Return the fat fraction (0-1) of each scan, muscle and side by each way, one column per way.
 
-    slices: rows of whole scans of the cohort table `slices`. ways: the columns of the result. passed:
-    {quality cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a number such as
+    slices: rows of whole scans of the cohort table `slices`. ways: each labels its own column. passed:
+    {Way.quality_cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a number such as
     3.5 for L3/4, None for all slices}. The index is subject, visit if there is one, muscle and side,
     as text. Over all slices: mean of known values, weighted by volume. At a level: interpolated.
     NaN if there is no value, or if a section used for the level is unknown or not kept.

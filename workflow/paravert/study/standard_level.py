@@ -30,8 +30,8 @@ class StandardLevel:
     """The vertebral level at which the study compares scans, and how many subjects have values there.
 
     name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of
-    these, with values at the level. covered: {name of each level: number of subjects with values
-    there}.
+    these, with an area at the level. covered: {name of each level, L1 to L5/S1: number of subjects whose
+    slices cover it}. By default of no subject, so the level is not used.
     """
 
     name: str = USUAL_LEVEL
@@ -41,20 +41,20 @@ class StandardLevel:
 
     @property
     def used(self) -> bool:
-        """Whether areas are compared at this level: at least 80 % of the subjects have values there.
+        """Whether areas are compared at this level: at least 80 % of the subjects have an area there.
 
-        Otherwise means over all slices are compared.
+        A property; False without subjects. If it is False, means over all slices are compared.
         """
         return self.n_covered > 0 and self.n_covered >= LEAST_COVERED * self.n_subjects
 
     @property
     def shown(self) -> str:
-        """What is compared: the name of the level, or "all slices" if too few subjects have it."""
+        """What is compared: the name of the level if it is `used`, otherwise "all slices"; a property."""
         return self.name if self.used else ALL_SLICES
 
     @property
     def note(self) -> str:
-        """A sentence on what is compared, for figures, captions and tables; "" without subjects."""
+        """A sentence on what is compared, for figures, captions and tables; "" without subjects; a property."""
         if not self.n_subjects:
             return ""
         share = f"{counted(self.n_covered, 'subject')} of {self.n_subjects:,}"
@@ -72,7 +72,7 @@ class StandardLevel:
 
     @property
     def distribution(self) -> str:
-        """A sentence on how many subjects have a value at each level; "" if all have them, or none has."""
+        """A sentence on how many subjects have a value at each level; "" if all or none; a property."""
         counts = set(self.covered.values())
         if counts <= {0} or counts == {self.n_subjects}:
             return ""
@@ -85,8 +85,8 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
 
     muscles, levels: the cohort tables, one scan per subject; of levels the rows of the left psoas
     major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4", that csa_at_level_mm2 of muscles was
-    computed for (`level_of_metadata`); not checked. A subject has a value if csa_at_level_mm2 of any
-    muscle is known. levels gives the numbers of subjects with a value at each level.
+    computed for (`level_of_metadata`); not checked. A subject has a value there if csa_at_level_mm2 of any
+    muscle is known. levels gives the numbers of subjects at each level, as in `level_coverage`.
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -105,11 +105,13 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 
 
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have a value at each vertebral level, by sex, with COVERAGE_COLUMNS.
+    """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
     levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
-    subject. One row per level from L1 to L5/S1 and sex (all, F, M, and unknown if there are any):
-    level_position (number), level (name), sex, n_subjects, n_covered, share (NaN without subjects).
+    subject. n_covered counts subjects whose slices cover the level (level_reason is none of not-covered,
+    no-levels and no-such-level), also if the area there is unknown. One row per level from L1 to L5/S1 and
+    sex (all, F, M, and unknown if there are any): level_position (number), level (name), sex, n_subjects,
+    n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
@@ -131,7 +133,7 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
 
 
 def standard_number(name: str) -> float:
-    """Return the number of a vertebra or disc by its name; InputError unless it is L1 to L5/S1."""
+    """Return the number of a vertebra or disc by its name, 3.5 for "L3/4"; InputError unless L1 to L5/S1."""
     number = level_number(name)
     if number not in STANDARD_LEVELS:
         raise InputError("level_standard", f"{name}, expected L1 to L5/S1")

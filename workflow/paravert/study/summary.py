@@ -67,7 +67,7 @@ def plural(number: int, what: str) -> str:
 
 
 def counted_range(numbers: Collection[float], what: str) -> str:
-    """Return the range of numbers with their noun, such as "1 scan", "2 scans" or "1 to 3 scans"."""
+    """Return the range of numbers, at least one, with their noun, such as "2 scans" or "1 to 3 scans"."""
     ends = dict.fromkeys(f"{end:,.0f}" for end in (min(numbers), max(numbers)))
     return f"{' to '.join(ends)} {what}{'s' * (list(ends) != ['1'])}"
 

@@ -10,7 +10,8 @@ TEMPLATES = Path(__file__).parents[1] / "report"
 def html_template(name: str) -> Template:
     """Return a Jinja template of workflow/report; text that is put into it is escaped.
 
-    name: of the file. Its method render raises jinja2.UndefinedError if a variable is missing.
+    name: of the file, such as "report.html.j2". Its method render raises jinja2.UndefinedError if a
+    variable is missing.
     """
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

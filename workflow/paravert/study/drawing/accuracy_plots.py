@@ -51,8 +51,9 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 def draw_iou(frame: pd.DataFrame) -> Figure:
     """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
-    frame: the values to draw, from `iou_points`. Whiskers: 1.5 interquartile ranges. If a few
-    values are very low, the axis starts above them and a text says how many lie below.
+    frame: the values to draw, from `iou_points`; without rows the figure is a sentence that says so.
+    Whiskers: 1.5 interquartile ranges. The axis may start above the lowest values (at most 1 % of all);
+    a text says how many lie below it.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
@@ -165,7 +166,7 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def draw_agreement(frame: pd.DataFrame) -> Figure:
     """Draw the Bland-Altman plot, difference against mean in a panel per muscle, and return the figure.
 
-    frame: the values to draw, from `agreement_points`.
+    frame: the values to draw, from `agreement_points`; without rows the figure is a sentence that says so.
     """
     if frame.empty:
         return style.sentence(f"{NO_AREAS}.")

@@ -45,8 +45,8 @@ def centile_points(
     subjects have it) and has centiles, otherwise those over all slices (as by default). Columns:
     kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or fraction),
     low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point (only with
-    fewer than POINTS_BELOW subjects, and where their sex has centiles); "not fitted", a row of the
-    table without a value, which is not drawn.
+    fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles); "not fitted", a row of
+    the table without a value, which is not drawn.
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
@@ -74,8 +74,9 @@ def draw_centiles(
 ) -> Figure:
     """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
-    frame: the values to draw, from `centile_points`. level: as given there; it names the axes and the
-    note below. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure and sex, a column per muscle.
+    frame: the values to draw, from `centile_points`; without curves the figure is a sentence. level: the
+    one given to `centile_points`; it names the axes and the note below. fat_name: what the fat fractions
+    are called, from `fat_words.fat_name`. A row of panels per measure and sex, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

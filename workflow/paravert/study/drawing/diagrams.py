@@ -42,9 +42,9 @@ STAGE_NAMES = {
 class MapBox:
     """The box of one feature map of the network in Figure 1; lengths in inches.
 
-    kind, level (depth, from 1): of the layer that makes the map, as in `network.architecture.Layer`.
-    channels: of the map, its label. size_px: height and width of the map. width, height: of the box. x,
-    y: lower left corner.
+    kind, level (depth, from 1 at the image's resolution): of the layer that makes the map, as in
+    `network_layers`. channels: number of channels of the map, the label of the box. size_px: height and
+    width of the map in pixels. width, height: of the box. x, y: its lower left corner.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class MapBox:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """The centre of the box, (x, y) in inches."""
+        """The centre of the box, (x, y) in inches; a property."""
         return self.x + self.width / 2, self.y + self.height / 2
 
 
@@ -66,8 +66,9 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
     """Return the layers of the network in the order of the forward pass, one row each.
 
     architecture: of the model. size_px: height and width of its input image. Columns: step (from 1);
-    part, kind, level (depth, from 1), channels and size_px (height and width) of the layer's output,
-    as in `network.architecture.Layer`. Raises ValueError if size_px cannot be halved often enough.
+    part (encoder, decoder, head), kind (input, convolution, dropout, pooling, transposed convolution,
+    skip, classes), level (depth, from 1), channels and size_px (height and width) of the layer's output.
+    Raises ValueError unless size_px is a multiple of 2 ** (levels - 1).
     """
     layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -78,8 +79,8 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 def draw_network(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: the values to draw, from `network_layers`. The height of a box grows with the pixels of
-    the map, its width with the channels.
+    frame: the values to draw, from `network_layers`; at least one row. The height of a box grows with
+    the pixels of the map, its width with the channels.
     """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)

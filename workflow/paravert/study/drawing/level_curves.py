@@ -23,9 +23,9 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
 
     levels: the cohort table `levels`, one scan per subject. Columns (CURVE_COLUMNS): measure,
     muscle, sex (F, M, unknown), level_position, level (name), n_subjects, mean, low_95, high_95
-    (interval of the mean by Student's t; NaN with fewer than two subjects). Areas are sums of both
-    sides (mm2), fat fractions those of both, weighted by area (0-1); a subject with one side unknown
-    is left out.
+    (interval of the mean by Student's t; NaN with fewer than two subjects). measure: csa_mm2, areas as
+    sums of both sides, or fat_fraction, of both sides weighted by area (0-1). A subject in whom the
+    measure is unknown on one side is left out.
     """
     known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
     known = known.assign(
@@ -54,9 +54,10 @@ def draw_level_curves(
 ) -> Figure:
     """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
-    frame: the values to draw, from `level_means`. published: areas of one side, from
-    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn.
-    fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure, a column per muscle.
+    frame: the values to draw, from `level_means`; without rows the figure is a sentence. published:
+    areas of one side, from `published_values.areas_of_sides`; drawn twice as large, as left + right;
+    None: not drawn. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of
+    panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")

@@ -26,7 +26,7 @@ Reconstruction = list[tuple[Label, Mesh]]
 def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
-    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh)]}.
+    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh) per stack and label]}.
 
     subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
     each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex and
@@ -69,8 +69,8 @@ def _reconstruction(home: Path) -> Reconstruction:
 def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
     """Draw Figure 3, muscles in three dimensions, and return the figure.
 
-    frame, reconstructions: from `reconstructed`. A column per subject, a row per direction of view,
-    all on one scale.
+    frame, reconstructions: from `reconstructed`; without rows the figure is a sentence. A column per
+    subject, a row per direction of view, all on one scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")

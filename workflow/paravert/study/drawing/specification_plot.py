@@ -29,9 +29,10 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
 def draw_specification_curve(points: pd.DataFrame) -> Figure:
     """Draw the specification curve, with the choices behind each estimate below it; return the figure.
 
-    points: the values to draw, from `specification_points`. Choices: estimator, erosion, quality cut
-    and level rule (WAY_COLUMNS), as far as they differ between the points. Two rows of panels per
-    effect, a column per muscle. The estimate of the study's own models is highlighted.
+    points: the values to draw, from `specification_points`; without rows the figure is a sentence.
+    Choices: estimator, erosion, quality cut and level rule (WAY_COLUMNS), as far as they differ between
+    the points. Two rows of panels per effect, a column per muscle. The estimate of the study's own models
+    is highlighted.
     """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")

@@ -107,7 +107,7 @@ def sentence(text: str) -> Figure:
 
 
 def write_below(figure: Figure, *texts: str) -> None:
-    """Write texts below the panels of a figure, each on new lines; empty ones are left out."""
+    """Write texts below the panels of a figure, each on new lines, "" left out; replaces earlier such texts."""
     lines = [line for text in texts for line in textwrap.wrap(text, NOTE_CHARACTERS)]
     figure.supxlabel("\n".join(lines), fontsize=7.5)
 

@@ -34,7 +34,7 @@ class Mesh:
 
     @property
     def volume_mm3(self) -> float:
-        """Volume that the surface encloses, mm3 (divergence theorem)."""
+        """Volume that the surface encloses, mm3 (divergence theorem); a property."""
         return _signed_volume(self.vertices, self.faces)
 
 
@@ -147,10 +147,10 @@ def shaded(
 ) -> np.ndarray:
     """Return a shaded picture of surfaces, RGBA 0-1, (rows, columns, 4), background transparent.
 
-    surfaces: at least one. colours: sRGB 0-1, one per surface. view: direction from which they are
-    seen. size_mm: width and height of the picture, in whose middle the surfaces are; PIXEL_MM (0.45
-    mm) per pixel; what lies beyond is cut off. Method: parallel projection, depth buffer, Phong
-    lighting, ambient shadow.
+    The first row is the top. surfaces: at least one. colours: sRGB 0-1, one per surface. view:
+    direction from which they are seen. size_mm: width and height of the picture, in whose middle the
+    surfaces are; PIXEL_MM (0.45 mm) per pixel; what lies beyond is cut off. Method: parallel
+    projection, depth buffer, Phong lighting, ambient shadow.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING
