@@ -237,7 +237,8 @@ def trained(row: Row, anatomies: Path, epochs: int, start: Model | None) -> fit.
 def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     """Return synthetic median IoU and lower quartile per muscle, and real Dice."""
     settings = run.settings
-    samples = held_out_samples(validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1])
+    shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
+    samples = held_out_samples(validation, HELD_OUT[-1], **shape, seed=HELD_OUT_SEEDS[-1])
     predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
     if isinstance(run.network, CoordinateUNet):
         predictor._forward = GpuUNet(run.network, CPU)  # OpenVINO's graph is of the plain network

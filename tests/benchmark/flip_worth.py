@@ -25,7 +25,6 @@ from paravert.network.pretrain import scored  # noqa: E402
 from paravert.network.randomised import Anatomies  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
-from trainings import loop_settings  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 11
@@ -39,10 +38,8 @@ def main() -> None:
     options.add_argument("--slices", type=int, default=640)
     given = options.parse_args()
     model = load_model(given.model)
-    settings = loop_settings(
-        architecture=model.network.architecture, size_px=SIZE_PX, spacing_mm=model.spacing_mm
-    )
-    samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
+    shape = {"size_px": SIZE_PX, "spacing_mm": model.spacing_mm}
+    samples = held_out_samples(Anatomies(given.validation), given.slices, **shape, seed=SEED)
     for flip in (False, True):
         predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, with_expected_iou=True)
         expected, overlap = scored(predictor, samples)

@@ -21,6 +21,7 @@ from paravert.network import (
     find_levels,
     sagittal_levels,
     train_axial_levels,
+    worker_training,
 )
 from paravert.network.axial_levels import SliceEvidence, levels_from_axial, levels_of_slices
 from paravert.network.axial_net import (
@@ -313,7 +314,7 @@ def test_training_slices_show_muscles_about_the_column_and_depend_on_their_seed_
 def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     people, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(train_axial_levels, "LOG_EVERY", 2)
+    monkeypatch.setattr(worker_training, "LOG_EVERY", 2)
     monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
     monkeypatch.setattr(train_axial_levels, "SLICES", 2)
     out = tmp_path / "own.safetensors"

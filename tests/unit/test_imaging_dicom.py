@@ -124,9 +124,12 @@ def test_an_implausible_time_of_one_slice_is_no_other_contrast(tmp_path):
     assert read_dicom(tmp_path).header["echo_time_ms"] is None  # of one slice not known
 
 
-def test_malformed_and_differing_facts_are_unknown(tmp_path):
+@pytest.mark.parametrize(
+    "age", [b"old ", b"\xb2\xb2\xb2Y"]
+)  # superscript twos are digits to Python
+def test_malformed_and_differing_facts_are_unknown(tmp_path, age):
     edit = each(
-        raw("PatientAge", "AS", b"old "),
+        raw("PatientAge", "AS", age),
         raw("MagneticFieldStrength", "DS", b"strong"),
         only(2, values(EchoTime=104, PatientSex="M")),
     )
@@ -135,3 +138,11 @@ def test_malformed_and_differing_facts_are_unknown(tmp_path):
     unknown = ("header_age_years", "field_strength_t", "echo_time_ms", "header_sex")
     assert [header[name] for name in unknown] == [None] * 4
     assert header["repetition_time_ms"] == 4000
+
+
+def test_a_text_that_is_stored_as_a_number_does_not_damage_the_file(tmp_path):
+    def edit(data, _):
+        data.add_new("ScanningSequence", "US", 5)
+
+    write_series(tmp_path, Plan(), edit=edit)
+    assert read_dicom(tmp_path).header["repetition_time_ms"] == 4000

@@ -243,6 +243,18 @@ def test_labels_on_other_voxels_are_refused(own, tmp_path):
         subject_dice(own / "subjects/S1", tmp_path / "S2")
 
 
+@pytest.mark.parametrize("with_visits", [0, 1])
+def test_results_with_and_without_visits_are_not_compared(own, tmp_path, with_visits):
+    muscles = pd.read_parquet(own / "cohort/muscles.parquet")
+    folders = [tmp_path / "plain", tmp_path / "visits"]
+    for folder, table in zip(folders, (muscles, muscles.assign(visit="1")), strict=True):
+        (folder / "cohort").mkdir(parents=True)
+        table.to_parquet(folder / "cohort/muscles.parquet")
+    first, second = folders[with_visits], folders[1 - with_visits]
+    with pytest.raises(InputError, match="visits in one of it and"):
+        compare_labels(first, second, tmp_path / "out.csv")
+
+
 def test_what_is_no_result_is_told(own, tmp_path):
     with pytest.raises(InputError, match="no cohort/muscles.parquet"):
         compare_labels(own, tmp_path, tmp_path / "out.csv")

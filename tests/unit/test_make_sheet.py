@@ -519,6 +519,14 @@ def test_two_dates_of_birth_under_one_id_are_not_believed(tmp_path):
     assert told_of(told, "ANNA") == {("no", "mixed-patients")}
 
 
+def test_a_date_of_birth_of_superscript_digits_is_unknown(tmp_path):
+    archive = tmp_path / "archive"
+    born = {"PatientBirthDate": "\xb2\xb2\xb2\xb20101", "PatientAge": ""}
+    put_series(archive / "1", "ANNA", "1", "axial", **born)
+    told = made(archive, tmp_path)
+    assert [row["age_years"] for row in told.sheet] == [""]
+
+
 def test_visits_without_a_date_come_last_and_a_sex_that_differs_is_unknown(tmp_path):
     archive = tmp_path / "archive"
     put_series(archive / "1", "ANNA", "1", "axial", StudyDate="", PatientSex="M")

@@ -63,6 +63,17 @@ def test_a_file_that_is_no_split_is_told(tmp_path, text):
         learnt_from(model)
 
 
+def test_a_split_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    write_split(tmp_path / "own.safetensors", ["A"], [])
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", denied)
+    with pytest.raises(InputError, match="may not be read"):
+        learnt_from(tmp_path / "own.safetensors")
+
+
 def test_the_scans_of_a_subject_are_in_one_part(tmp_path):
     subject_of = {f"{name}_{visit}": name for name in "ABCD" for visit in (1, 2)}
     convert = make_cohort(tmp_path, list(subject_of))

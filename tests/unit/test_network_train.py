@@ -23,7 +23,7 @@ from paravert.network.batches import Crops, EpochLoader
 from paravert.network.calibration import BINS, Calibration
 from paravert.network.contrast import SEQUENCES
 from paravert.network.fit import Training, mix_weights
-from paravert.network.model_file import write_split
+from paravert.network.model_file import learnt_from, write_split
 from paravert.network.predict import Predictor, device_kind
 from paravert.network.pretrain import calibrate_network, pretrain_network
 from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
@@ -535,8 +535,11 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     bare, again = tmp_path / "bare.safetensors", tmp_path / "again.safetensors"
     own = load_model(out)
     save_model(bare, replace(own, calibration=Calibration({})))
-    bare.with_suffix(".json").write_text(json.dumps(card))
+    of_masks = {"validation_iou_of_start": {}, "data": card["data"] | {"validation_subjects": 3}}
+    bare.with_suffix(".json").write_text(json.dumps(card | of_masks))
+    write_split(bare, ["A"], ["B"])
     calibrate_network(bare, tables[1], again, threads=1)
+    assert learnt_from(again) == {"A"}
     curves = load_model(again).calibration.knots
     assert curves
     assert curves.keys() == own.calibration.knots.keys()
@@ -545,6 +548,8 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     same = card | {"weights_sha256": file_sha256(again)}
     told = json.loads(again.with_suffix(".json").read_text())
     assert told.keys() == same.keys()
+    assert told["data"].keys() == card["data"].keys()
+    assert told["validation_iou_of_start"] is None
     assert told["weights_sha256"] == same["weights_sha256"] != card["weights_sha256"]
     assert told["data"]["calibration_error"] == pytest.approx(
         card["data"]["calibration_error"], abs=0.01

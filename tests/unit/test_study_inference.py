@@ -311,6 +311,19 @@ def test_levels_of_few_women_or_men_are_left_out_and_that_is_said():
     assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
 
 
+def test_adjusted_means_stand_at_their_age_though_a_level_of_the_oldest_is_left_out():
+    rows = level_rows(40)
+    oldest = level_rows(44)
+    oldest = oldest[(oldest.subject > "S039") & (oldest.level == "L1")].assign(age_years=90.0)
+    rows = rows[rows.level != "L1"]
+    more = with_ordered_categories(pd.concat([rows, oldest], ignore_index=True))
+    few, alone = (
+        pd.DataFrame(fit_model(SEX_AND_AGE, BY_LEVEL_AREA, own).adjusted_means())
+        for own in (more, with_ordered_categories(rows))
+    )
+    np.testing.assert_allclose(few.estimate, alone.estimate)
+
+
 def test_one_level_alone_has_no_term():
     rows = level_rows(40)
     alone = by_level(rows[rows.level == "L4"], BY_LEVEL_AREA)

@@ -38,11 +38,11 @@ VERSIONS = {
     "gather_cohort": 14,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 9,
+    "fit_models": 10,
     "fit_centiles": 4,
-    "write_tables": 11,
-    "draw_figures": 11,
-    "write_report": 11,
+    "write_tables": 12,
+    "draw_figures": 12,
+    "write_report": 12,
     "write_review": 4,
 }
 

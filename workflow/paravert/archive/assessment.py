@@ -311,7 +311,7 @@ def _add_person(result: Assessment, files: Sequence[ArchiveFile]) -> None:
 
 def _age_years(born: str, then: str) -> float | None:
     """Return the whole years between two dates (YYYYMMDD), at most 90; None if one is malformed."""
-    if not all(len(date) == 8 and date.isdigit() for date in (born, then)):
+    if not all(len(date) == 8 and date.isascii() and date.isdigit() for date in (born, then)):
         return None
     years = int(then[:4]) - int(born[:4]) - (then[4:] < born[4:])
     return min(float(years), OLDEST_AGE_YEARS) if 0 <= years <= 120 else None

@@ -340,7 +340,7 @@ def _sex(told: str) -> str | None:
 def _age_years(told: str) -> float | None:
     """Return an age such as 042Y or 018M (VR AS) in years, at most 90; unknown is None."""
     per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
-    if len(told) != 4 or not told[:3].isdigit() or told[3] not in per_year:
+    if len(told) != 4 or not told.isascii() or not told[:3].isdigit() or told[3] not in per_year:
         return None
     age = within(int(told[:3]) / per_year[told[3]], AGE_RANGE_YEARS)
     return None if age is None else min(age, OLDEST_AGE_YEARS)

@@ -119,7 +119,7 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
         return ()
     if value is None or value == "":
         return ()
-    values = [value] if isinstance(value, str) else list(value)
+    values = value if isinstance(value, (MultiValue, list)) else [value]
     return tuple(str(word).strip(" \0").upper() for word in values)
 
 

@@ -261,18 +261,18 @@ class SyntheticSample(Sample):
 
 
 def held_out_samples(
-    source: Anatomies, settings: Settings, count: int, *, seed: int
+    source: Anatomies, count: int, *, size_px: int, spacing_mm: float, seed: int
 ) -> list[SyntheticSample]:
     """Return synthetic validation slices with their labels, each with at least one muscle.
 
     source: sections of synthetic people (maps of tissues without contrast), of which random ones are
-    drawn, each in a random contrast. settings: of the training; only size_px (rows, equal to columns) and
-    spacing_mm (pixel size) are used. count: largest number of slices, 1 or more; fewer if some of those
-    drawn show no muscle. seed: of all random numbers. Raises InputError if no slice shows a muscle.
+    drawn, each in a random contrast. count: largest number of slices, 1 or more; fewer if some of those
+    drawn show no muscle. size_px: their rows, equal to columns. spacing_mm: their pixel size. seed: of
+    all random numbers. Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])
-    shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
+    shape = {"size_px": size_px, "spacing_mm": spacing_mm}
     for batch in range(-(-count // HELD_OUT_BATCH)):
         numbers = rng.integers(len(source), size=HELD_OUT_BATCH)
         drawn = drawn_pictures(source, numbers, seed=(seed, batch), device=CPU, **shape)

@@ -263,6 +263,8 @@ def learnt_from(model: Path) -> frozenset[str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in csv.reader(file, strict=True) if line]
+    except OSError as error:
+        raise InputError(path, f"may not be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, f"no CSV ({error}), expected columns {SPLIT_COLUMNS}") from None
     header = lines[0] if lines else []

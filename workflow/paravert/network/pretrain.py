@@ -8,6 +8,7 @@ measured IoU); while it trains .checkpoint.
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,11 @@ from paravert.network.calibration import (
 )
 from paravert.network.card import model_card, publish, write_card, write_reliability
 from paravert.network.fit import fit, mix_weights, training_device
-from paravert.network.model_file import card_file, read_card
+from paravert.network.model_file import card_file, read_card, split_file
 from paravert.network.predict import Predictor, Prepared
 from paravert.network.randomised import Anatomies, seed_of
 from paravert.network.settings import (
     OutModel,
-    Settings,
     TrainingThreads,
     read_section,
     settings_and_start,
@@ -79,7 +79,7 @@ def pretrain_network(
     device = training_device(section["device"], threads)
     if (seed := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {seed} as in {anatomies}: the same people")
-    held_out = read_held_out(validation, loop)
+    held_out = read_held_out(validation, loop.size_px, loop.spacing_mm)
     told = {
         "anatomies_sha256": file_sha256(anatomies),
         "validation_sha256": file_sha256(validation),
@@ -127,21 +127,26 @@ def calibrate_network(
     It is the last step of pretrain_network, applied to a model that exists, such as one that was
     trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
     new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
-    The weights stay the same; a .split.csv is not copied.
+    The weights stay the same, and the list of training subjects (.split.csv), if there is one.
     """
-    read_card(model)  # checks it
+    size_px = read_card(model).size_px
     card = json.loads(card_file(model).read_text(encoding="utf-8"))
     device = training_device("cpu", threads)
     loaded = load_model(model, device)
-    settings = Settings(**card["settings"] | {"architecture": loaded.architecture})
-    result = save_calibrated(out, loaded, device, read_held_out(validation, settings))
+    held_out = read_held_out(validation, size_px, loaded.spacing_mm)
+    result = save_calibrated(out, loaded, device, held_out)
+    data = {**card.get("data", {}), "validation_sha256": file_sha256(validation)}
+    data.pop("validation_subjects", None)
     card |= {
         "weights_sha256": file_sha256(out),
+        "data": data | result.card_entries,
         "validation_iou": result.metrics,
+        "validation_iou_of_start": None,
         "validation_labels": SYNTHETIC_METHOD,
     }
-    card["data"] |= {"validation_sha256": file_sha256(validation), **result.card_entries}
     write_card(out, card)
+    if split_file(model).is_file() and out.resolve() != model.resolve():
+        shutil.copyfile(split_file(model), split_file(out))
 
 
 def save_calibrated(
@@ -175,21 +180,21 @@ class HeldOut:
     reporting: list[SyntheticSample]
 
 
-def read_held_out(validation: Path, settings: Settings) -> HeldOut:
+def read_held_out(validation: Path, size_px: int, spacing_mm: float) -> HeldOut:
     """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
-    At most 128, 640 and 640 slices, the same for the same table and settings. The IoU of the first is
+    At most 128, 640 and 640 slices, the same for the same arguments. The IoU of the first is
     measured after every epoch, the calibration is fitted to the second (people with even numbers), the
     accuracy on the third (odd numbers) is stated on the model's card. validation: table (.parquet) of the
     command draw_anatomies, of people who do not occur in the training; this is not checked here.
-    settings: of the training; its size_px and spacing_mm are used. Raises InputError if the file is not
-    such a table, or no slice of a group shows a muscle.
+    size_px: rows, equal to columns, of the slices. spacing_mm: their pixel size. Raises InputError if the
+    file is not such a table, or no slice of a group shows a muscle.
     """
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]
     return HeldOut(
         *(
-            held_out_samples(source, settings, count, seed=seed)
+            held_out_samples(source, count, size_px=size_px, spacing_mm=spacing_mm, seed=seed)
             for source, count, seed in zip(sources, HELD_OUT, HELD_OUT_SEEDS, strict=True)
         )
     )

@@ -71,7 +71,6 @@ LEVEL_SD = 0.15  # of the target distribution over BINS: how sharply a slice sho
 COLUMN_WEIGHT = 0.2  # in the loss; the level has 1
 WEIGHT_DECAY = 1e-2
 WARM_UP = 100  # batches until the full learning rate
-LOG_EVERY = 100  # batches
 HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
 
 
@@ -251,7 +250,6 @@ def train_axial_levels(
             learning_rate=lambda number, done: (
                 learning_rate * rise_and_cosine((number + 1) / WARM_UP, done)
             ),
-            is_logged=lambda number: number % LOG_EVERY == 0 or number == batches,
             note=note,
         )
         pool.shutdown(wait=False, cancel_futures=True)

@@ -55,7 +55,6 @@ IMAGES_PER_ANATOMY = 4
 ANATOMIES_PER_BATCH = 2
 OUTSIDE_WEIGHT = 0.1  # of a pixel in the loss; 1 for background in the image
 LOWEST_DISC = 5.5  # L5/S1
-LOG_EVERY = 100  # batches
 SIZE_PX = (96, 64)  # of the slices
 WARM_UP = 50  # batches until the full learning rate
 HELD_OUT_SEED_STEP = 1000
@@ -104,7 +103,6 @@ def train_levels(
             learning_rate=lambda number, done: (
                 learning_rate * rise_and_cosine(number / WARM_UP, done)
             ),
-            is_logged=lambda number: number % LOG_EVERY == 0,
             note=note,
         )
         pool.shutdown(wait=False, cancel_futures=True)

@@ -25,6 +25,7 @@ from paravert.network.level_model import ModelForm
 from paravert.provenance import file_sha256
 from paravert.tables import whole_file
 
+LOG_EVERY = 100  # batches
 MOST_GRADIENT_NORM = 1.0  # larger gradients are scaled down
 
 # Loss and gradients of a batch, in the order of the network's parameters.
@@ -71,7 +72,6 @@ class WorkerTraining:
         batches: int,
         minutes: float,
         learning_rate: Callable[[int, float], float],
-        is_logged: Callable[[int], bool],
         note: Callable[[float, float], None],
     ) -> None:
         """Train until all batches are done or the time is over; write a checkpoint at each row of the curve.
@@ -84,9 +84,8 @@ class WorkerTraining:
             a resumption. 0 minutes is no limit of time.
         learning_rate: function of the number of the batch, from 0, and the share of the training that
             is done, 0-1.
-        is_logged: function of the number of batches done, from 1: whether the curve gets a row.
-        note: must append that row to `curve`; function of the share done and the mean loss since the
-            last row.
+        note: must append a row to `curve`; function of the share done and the mean loss since the last
+            row, called after every LOG_EVERY (100) batches and when all `batches` are done.
         """
         recent, started = [], time.monotonic() - self.seconds
         waiting = deque(
@@ -103,7 +102,7 @@ class WorkerTraining:
             waiting.append(submit(_weights(self.network), self.number + ahead))
             recent.append(loss)
             self.number += 1
-            if is_logged(self.number):
+            if self.number % LOG_EVERY == 0 or self.number == batches:
                 note(done, sum(recent) / len(recent))
                 recent.clear()
                 self.seconds = time.monotonic() - started

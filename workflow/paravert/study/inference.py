@@ -396,7 +396,8 @@ class FittedModel:
         return self._ages().min(), self._ages().max()
 
     def _decades(self, age_years: float) -> float:
-        return (age_years - self._ages().mean()) / SCALES["age_decades"][1]
+        one = self.data.iloc[0]  # ages were centred before levels that few have were left out
+        return one["age_decades"] + (age_years - one["age_years"]) / SCALES["age_decades"][1]
 
 
 def fit_model(

@@ -53,7 +53,12 @@ def compare_labels(
     images. Subjects analysed in only one of them are left out. Of several visits of a subject, the
     first by name is compared. Raises InputError if no subject is in both.
     """
-    areas = paired_areas(_areas(first), _areas(second))
+    areas_of = [_areas(first), _areas(second)]
+    if len({tuple(scan_keys(areas)) for areas in areas_of}) > 1:
+        raise InputError(
+            second, f"visits in one of it and {first}, expected both with or both without"
+        )
+    areas = paired_areas(*areas_of)
     once = first_scans(areas[scan_keys(areas)].drop_duplicates())
     areas = of_scans(areas, once)
     subjects = sorted(scan_names(once))

@@ -31,7 +31,7 @@ from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.result_tables import basis_sentences
-from paravert.study.scans import scan_names
+from paravert.study.scans import in_order_of_visits, scan_names
 from paravert.study.summary import counted, plural, subjects_in_sheet
 from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
@@ -350,7 +350,7 @@ def sagittal_pictures(
 
     cohort: folder of the cohort tables. folder: contains a folder per scan. scans: the cohort table
     `ledger` with the name of the scan in a further column scan. subjects: names, in the order of the
-    result; of each the first scan, by its name as text, with a sagittal picture is shown. Keys: scan;
+    result; of each the first scan (`in_order_of_visits`) with a sagittal picture is shown. Keys: scan;
     source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] of each axial slice that
     crosses the picture; names, [(level, y)], the height at which each level's name is written. Lengths
     are in pixels from the upper left corner.
@@ -362,9 +362,10 @@ def sagittal_pictures(
     wanted = [("subject", "in", list(subjects))]
     slices = pq.read_table(cohort / "slices.parquet", columns=columns, filters=wanted).to_pandas()
     slices = slices.drop_duplicates(columns[:-1]).sort_values(columns[:-1])
+    scans = in_order_of_visits(scans, scans)
     shown = []
     for subject in subjects:
-        for row in scans[scans.subject == subject].sort_values("scan").to_dict("records"):
+        for row in scans[scans.subject == subject].to_dict("records"):
             found = read_sagittal_lines(folder / row["scan"])
             own = slices[(slices[keys] == [row[key] for key in keys]).all(axis=1)]
             if found and len(own) == len(found[1]):

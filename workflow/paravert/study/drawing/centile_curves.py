@@ -1,6 +1,7 @@
 """Centile curves: area, volume and fat fraction over age per muscle and sex, with the subjects as points."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paravert.anatomy import MUSCLES
-from paravert.study.centiles import MEASURES, too_few
+from paravert.study.centiles import LEAST_SUBJECTS, MEASURES, too_few
 from paravert.study.drawing import style
 from paravert.study.drawing.value_plots import NO_LEVEL
 from paravert.study.fat_words import FAT_FRACTION
@@ -81,9 +82,10 @@ def draw_centiles(
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:
         return style.sentence(too_few(frame))
-    sexes = style.sexes_in(fitted)
+    curves, sexes = fitted[fitted["kind"] == CURVE], style.sexes_in(fitted)
     measures = [name for name in LABELS if (fitted["measure"] == name).any()]
-    rows = [(measure, sex) for measure in measures for sex in sexes]
+    with_curves = set(zip(curves["measure"], curves["sex"], strict=True))
+    rows = [row for row in product(measures, sexes) if row in with_curves]
     figure = style.new_figure(0.7 + ROW_IN * len(rows))
     grid = figure.subplots(len(rows), len(MUSCLES), sharex=True, squeeze=False)
     for row, (measure, sex) in zip(grid, rows, strict=True):
@@ -91,8 +93,7 @@ def draw_centiles(
         for axes, muscle in zip(row, MUSCLES, strict=True):
             _panel(axes, of_row[of_row["muscle"] == muscle], FACTORS.get(measure, 1.0), sex)
         title = f"{style.SEX_NAMES[sex]} (n = {of_row['n_subjects'].max():,.0f})"
-        label = LABELS[measure].format(level.name).replace(FAT_FRACTION, fat_name)
-        row[0].set_ylabel(f"{title}\n{label}")
+        row[0].set_ylabel(f"{title}\n{_label(measure, level, fat_name)}")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
     for axes in grid[-1]:
@@ -102,9 +103,19 @@ def draw_centiles(
         _share_scales(own, of_muscle="fat" not in measure)
     for axes in grid.flat:
         _name_curves(axes)
-    note = "" if level.used else level.note
-    style.write_below(figure, "Areas, volumes and fat fractions of left and right together.", note)
+    told = ["Areas, volumes and fat fractions of left and right together."]
+    for measure, sex in product(measures, sexes):
+        if (measure, sex) not in with_curves:
+            name = _label(measure, level, fat_name).partition(",")[0]
+            told.append(
+                f"{style.SEX_NAMES[sex]}: {name} of fewer than {LEAST_SUBJECTS}, no centiles."
+            )
+    style.write_below(figure, " ".join(told), "" if level.used else level.note)
     return figure
+
+
+def _label(measure: str, level: StandardLevel, fat_name: str) -> str:
+    return LABELS[measure].format(level.name).replace(FAT_FRACTION, fat_name)
 
 
 def _panel(axes: Axes, own: pd.DataFrame, factor: float, sex: str) -> None:
