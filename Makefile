@@ -1,5 +1,6 @@
 # make demo   the whole study on the built-in cohort
 # make visits six volunteers of the built-in cohort, each scanned twice: reliability between visits
+# make unit-test   those of tests/unit alone, the fast ones
 # make test   the tests, on two cores, without the long ones and those that need a cluster
 # make test-all   the same and the long ones
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
@@ -13,11 +14,11 @@ BIN := .venv/bin
 READY := .venv/ready
 # Files of tests share nothing, so each goes to one of two processes, the slowest files first. Two threads
 # of torch in each of them would wait for each other on two cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
-	tests/workflow tests/unit tests/contract
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+ALL_TESTS := tests/workflow tests/steps tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo visits test test-all cluster-test browser-test check format model lock conda-file clean
+.PHONY: setup demo visits unit-test test test-all cluster-test browser-test check format model lock conda-file clean
 
 setup: $(READY)
 
@@ -34,11 +35,14 @@ demo: setup
 visits: setup
 	$(BIN)/snakemake --configfile config/visits.yaml
 
+unit-test: setup
+	$(PYTEST) -m "not long" tests/unit
+
 test: setup
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long" $(ALL_TESTS)
 
 test-all: setup
-	$(PYTEST)
+	$(PYTEST) $(ALL_TESTS)
 
 cluster-test: setup
 	$(BIN)/python -m pytest -m cluster tests/cluster

@@ -3,7 +3,7 @@
 python tests/frozen/record.py
 
 writes them anew after a version in `paravert.steps` was raised; it refuses where numbers changed
-and the version did not. `tests/unit/test_versions.py` compares them.
+and the version did not. `tests/steps/test_versions.py` compares them.
 """
 
 import json

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from network_subjects import make_cohort
-from test_network_train import section_of
 
+from network_subjects import make_cohort
 from paravert.errors import InputError
 from paravert.network.model_file import learnt_from, split_file, write_split
 from paravert.network.samples import split_by_subject
 from paravert.network.train import read_data
+from trainings import section_of
 
 SUBJECTS = [f"S{index:03d}" for index in range(60)]
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from test_study_cohort import write_shard
 
 from made_from import CONFIGURATION
+from one_slice_shards import write_shard
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.cohort import gather_cohort

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from network_subjects import disc_stack, make_cohort
 
+from network_subjects import disc_stack, make_cohort
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
 from paravert.imaging.label_maps import slice_overlap

@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_tables import write_shards
 
 from made_from import CONFIGURATION
 from paravert import codebook, plan, tables
@@ -18,6 +17,7 @@ from paravert.sheet import read_sheet
 from paravert.study.cohort import bmi_differences, gather_cohort
 from paravert.study.models import fit_models, model_data
 from paravert.study.people import carried_columns, carried_values, covariates_of
+from shard_tables import write_shards
 from study_tables import cohort_rows, write_card, write_cohort
 
 SUBJECTS = 12

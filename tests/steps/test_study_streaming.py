@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_tables import write_shards
 
 from made_from import CONFIGURATION
 from paravert import codebook, plan, tables
 from paravert.study import cohort
 from paravert.study.cohort import chunks, gather_cohort
 from paravert.study.data_frames import read_by_scan, read_frame
+from shard_tables import write_shards
 from study_tables import cohort_rows, write_card
 
 

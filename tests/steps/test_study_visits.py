@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from test_study_cohort import CONFIGURATION, write_shard
 
+from made_from import CONFIGURATION
+from one_slice_shards import write_shard
 from paravert import codebook, tables
 from paravert.study.accuracy import held_out_rows, table1_iou
 from paravert.study.centiles import centile_frame, fit_centiles, z_scores
