@@ -68,13 +68,13 @@ def train_levels(
         float, typer.Option(min=0, help="stop after this time as well; 0: no limit")
     ] = 0.0,
     learning_rate: Annotated[
-        float, typer.Option(min=0, help="at the start; it falls to 0")
+        float, typer.Option(min=0, help="after the first 50 batches; it falls to 0")
     ] = 0.003,
     workers: Annotated[
         int, typer.Option(min=1, help="processes; each gradient is this many batches old")
     ] = 1,
 ) -> None:
-    """Train the network that finds vertebrae, discs and sacrum in sagittal slices, on synthetic slices.
+    """Train the network that finds vertebrae and discs in sagittal slices, on synthetic slices.
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
