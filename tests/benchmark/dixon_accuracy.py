@@ -1,7 +1,9 @@
 """Dixon: which part to segment, the noise floor, and a real volunteer: tables of docs/fat_domain.md.
 
-PARAVERT_REAL_DATA=... python tests/benchmark/dixon_accuracy.py
+PARAVERT_REAL_DATA=... python tests/benchmark/dixon_accuracy.py [--validation TABLE]
 
+TABLE is one of draw_anatomies, of people that the model did not learn from: predicted IoU of synthetic pairs
+of water and fat image.
 Dice and error of the fat fraction with the labels of the shipped model, by the images it sees; error of
 the noise rule on phantoms at three noise levels; single-image methods against Dixon in the volunteer.
 """
@@ -10,9 +12,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import torch
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
@@ -26,15 +31,20 @@ from paravert.measure import dixon_fraction  # noqa: E402
 from paravert.measure.dixon_fraction import dixon_columns, without_noise  # noqa: E402
 from paravert.measure.fat import fat_fractions  # noqa: E402
 from paravert.measure.fat_domain import domain_of, fat_contrast  # noqa: E402
+from paravert.network import randomised  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
-from paravert.network.predict import Predictor, dixon_logits  # noqa: E402
+from paravert.network.contrast import drawn_contrast  # noqa: E402
+from paravert.network.predict import Predictor, Prepared, dixon_logits  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
 from paravert.tables import FAT_METHODS, UNKNOWN  # noqa: E402
 from real_scans import DIXON, MASK, dice, read_nifti  # noqa: E402
 
 VOLUNTEERS = (0, 7, 11, 16)
 NOISE_TIMES = (0.5, 1.0, 2.0)
+PAIRS, BATCH = 320, 8  # synthetic slices
+SIZE_PX, SPACING_MM, CPU = 192, 1.2, torch.device("cpu")
+SHAPES = ((SIZE_PX, SIZE_PX), (SIZE_PX, SIZE_PX))
 BACK = slice(4, 8)  # erector spinae and multifidus, which the volunteer's manual masks have
 Stack = tuple[np.ndarray, np.ndarray, np.ndarray, Volume]  # water, fat, true labels, geometry
 
@@ -134,6 +144,51 @@ def segmentation(predictor: Predictor, data: Path) -> None:
             )
 
 
+def synthetic_pairs(predictor: Predictor, table: Path) -> None:
+    """Print median IoU, error of the predicted IoU and calibration error of synthetic slices, by images."""
+    source = randomised.Anatomies(table)
+    numbers = np.random.default_rng(0).choice(len(source), PAIRS, replace=False)
+    found: dict[str, list] = {"water": [], "fat": [], "water and fat": []}
+    for first in range(0, PAIRS, BATCH):
+        slices = [
+            _drawn(source, numbers[first : first + BATCH], kind)
+            for kind in found
+            if " " not in kind
+        ]
+        assert (slices[0].labels == slices[1].labels).all()
+        logits = [list(predictor.logits(Prepared(one.images.numpy(), *SHAPES))) for one in slices]
+        for own, of_images in zip(
+            found.values(), [*logits, map(dixon_logits, *logits)], strict=True
+        ):
+            made = predictor.predicted(Prepared(slices[0].images.numpy(), *SHAPES), of_images)
+            own.append(
+                (made.expected_iou, slice_overlap(made.labels, slices[0].labels.numpy()).iou)
+            )
+    print("\n| synthetic slices | median IoU | predicted - measured IoU | calibration error |")
+    print("|---|---|---|---|")
+    for name, pairs in found.items():
+        expected, iou = map(np.concatenate, zip(*pairs, strict=True))
+        told = predictor.model.calibration.predicted(expected)
+        bias = np.nanmean((told - iou)[told > 0])
+        print(
+            f"| {name} | {np.nanmedian(iou):.3f} | {bias:+.3f} | {calibration_error(told, iou):.3f} |"
+        )
+
+
+def _drawn(source: randomised.Anatomies, numbers: np.ndarray, part: str) -> randomised.Pictures:
+    """Return the water or fat images of sections; both of one section are equal in all else."""
+    contrast = partial(drawn_contrast, sequence=f"dixon_{part}")
+    with mock.patch.object(randomised, "drawn_contrast", contrast):
+        return randomised.drawn_pictures(
+            source,
+            numbers,
+            seed=(300, int(numbers[0])),
+            size_px=SIZE_PX,
+            spacing_mm=SPACING_MM,
+            device=CPU,
+        )
+
+
 def noise_floor() -> None:
     """Print the error against the same images without noise, by muscle (mean of both sides)."""
     print(
@@ -193,15 +248,20 @@ def single_images(data: Path) -> None:
 
 def main() -> None:
     """Print all tables."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("--validation", type=Path)
+    given = options.parse_args()
+    predictor = Predictor(load_model(REPOSITORY / CONFIGURATION["model"]["file"]))
+    if given.validation:
+        synthetic_pairs(predictor, given.validation)
     data = Path(os.environ["PARAVERT_REAL_DATA"])
     noise_floor()
     single_images(data)
     print()
-    segmentation(Predictor(load_model(REPOSITORY / CONFIGURATION["model"]["file"])), data)
+    segmentation(predictor, data)
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args()
     main()

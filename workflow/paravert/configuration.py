@@ -39,8 +39,9 @@ PATTERNS = {
 def check_configuration(settings: dict) -> None:
     """Raise InputError unless the whole configuration fits the schema config.schema.yaml.
 
-    settings: the configuration as nested dicts, as read from YAML. The message lists every setting
-    that is unknown, missing, of a wrong type or out of range.
+    Texts with invisible characters are refused, too (`errors.unseen_character`). settings: the
+    configuration as nested dicts, as read from YAML. The message lists every setting that is unknown,
+    missing, of a wrong type or form, or out of range.
     """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 

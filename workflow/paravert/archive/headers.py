@@ -43,7 +43,8 @@ class Origin:
     patient_id, issuer: PatientID (0010,0020), IssuerOfPatientID (0010,0021). study, series:
     StudyInstanceUID, SeriesInstanceUID (0020,000D), (0020,000E). number: SeriesNumber (0020,0011).
     description: SeriesDescription (0008,103E). modality: (0008,0060). body_part: BodyPartExamined
-    (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040), as in the file. date,
+    (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). Modality, body part and sex
+    are in upper case, birth_date as in the file. date,
     time: of the study, otherwise of the series, acquisition or content, each on its own; as in the
     file (YYYYMMDD, HHMMSS). inversion_time_ms: (0018,0082).
     """

@@ -52,8 +52,8 @@ class Key:
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
         """Write the key file, readable by its owner only.
 
-        rows: one per examination, {column of COLUMNS: text}. Rows of the file as it was read whose
-        subject and examination are not among them are written again, with an empty visit.
+        rows: one per examination, {column: text} with all of COLUMNS, "" where unknown. Rows of the file as
+        it was read whose subject and examination are not among them are written again, with an empty visit.
         """
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}

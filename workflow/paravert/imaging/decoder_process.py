@@ -44,8 +44,9 @@ def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndar
     """Return the pixel values of a JPEG or JPEG-LS frame, (rows, columns), decoded in a separate process.
 
     stream: the compressed bytes of one frame. form: pixel format of its file: matrix, bits, sign
-    and transfer syntax. decoder: "gdcm" (JPEG) or "pyjpegls" (JPEG-LS). The result has the integer
-    type of the format, or uint8 where the decoder returns one byte per pixel. None if the stream is
+    and transfer syntax. decoder: "gdcm" (JPEG) or "pyjpegls" (JPEG-LS). The values are
+    as stored: signs are not extended from the stored bits, MONOCHROME1 is not inverted. Their integer
+    type is that of the format, or uint8 if a 16-bit format is decoded to one byte per pixel. None if the stream is
     damaged: the decoder refuses it or does not return one frame, or the process dies on it twice
     (once if it reaches its limit of processor time) but runs without it. Raises DecoderDied if the
     process does not run at all, or if SIGKILL ended the second try (too little memory).

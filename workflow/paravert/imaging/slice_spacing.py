@@ -172,10 +172,10 @@ def _skips(frame: Frame, spacing_mm: float) -> bool:
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the slices of each evenly spaced run, one array (n,) per run, from the lowest.
 
-    heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in
-    exactly one run; a run can be a single slice. The gaps of a run differ by at most 5 % from their
-    median. A slice between two runs belongs to the run with more slices; if both have equally many,
-    to the run with smaller gaps.
+    heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in exactly one
+    run; a run can be a single slice. The gaps of a run differ by at most 5 % from their median (that of the
+    run before it lost an end slice to a neighbouring run). A slice between two runs belongs to the run with
+    more slices; if both have equally many, to the run with smaller gaps.
     """
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)

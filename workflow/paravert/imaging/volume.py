@@ -69,7 +69,8 @@ class Volume:
     def with_array(self, array: np.ndarray) -> "Volume":
         """Return a new volume of another array with the affine of this one; neither is copied.
 
-        array: (slices, rows, columns), on the same grid, which is not checked.
+        array: (slices, rows, columns), ValueError if not 3-D; that it has the size of this volume's
+        is not checked.
         """
         return Volume(array, self.affine)
 

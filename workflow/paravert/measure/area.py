@@ -117,8 +117,9 @@ def measure_area(
     """Measure the cross-sectional area of every muscle in every slice.
 
     Writes the shard's table `area`: a row per subject, stack, slice, muscle and side, with pixels,
-    areas in the image plane, across the body and across the muscle (mm2), and the slice's position
-    and tilt.
+    areas in the image plane, across the body and across the muscle (mm2), the share of the outline at
+    the image's edge, the predicted IoU, the source of the labels, and the slice's position, tilt and
+    overlap. Areas are 0 for an absent muscle, null (csa_reason) for one that the labels do not contain.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_area", do, folder=folder, out=out, workers=workers)

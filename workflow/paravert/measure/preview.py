@@ -59,7 +59,8 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 
     Steps are counted in slices, not in mm. positions_mm: position of each slice along the slice normal,
     towards the head, in any order; may be of several stacks. filled: whether each slice shows a muscle;
-    slices below the lowest and above the highest filled one are left out, unless none is filled.
+    slices below the lowest and above the highest filled one are left out, unless none is filled. The
+    first and the last of the others are shown; only the first if `most` is 1.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])

@@ -30,7 +30,8 @@ def soft_borders(
 ) -> list[torch.Tensor]:
     """Return pictures in which, in some batches, the borders of a region are smoothed.
 
-    In 60 % of the calls all pictures are smoothed, each by another strength, in the others none. A
+    In 60 % of the calls all pictures are smoothed over one width, each entry of the batch by its own
+    strength, the same in water and fat; in the others the inputs themselves are returned. A
     muscle's border that is oblique to a thick slice is a gradual change from muscle to fat over several
     mm; the labels stay those of the middle of the slice. parts: pictures of the signals of water and of
     fat, float32 (batch, rows, columns) each, not changed; returns both in the same order and shapes.

@@ -44,10 +44,10 @@ def training_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random square crop of a slice and its labels: float32 and uint8, (size_px, size_px).
 
-    image: standardised (mean 0, variance 1 over its stack), (rows, columns). truth: labels 0-8 on
-    the same grid. size_px: rows, equal to columns, of the crop. rng: random position, rotation,
+    image: standardised (mean 0, variance 1 over its stack), (rows, columns). truth: labels 0-8,
+    uint8, on the same grid. size_px: rows, equal to columns, of the crop. rng: random position, rotation,
     scale, mirror image (left and right labels exchanged), contrast, bias field and noise. Beyond
-    the image's edge, its outermost pixels are repeated, as in prediction.
+    the image's edge, the outermost pixels of image and labels are repeated, as in prediction.
     """
     image, truth = crop_at(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
     if rng.random() < MIRRORED_SHARE:

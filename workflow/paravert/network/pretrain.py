@@ -127,7 +127,8 @@ def calibrate_network(
     It is the last step of pretrain_network, applied to a model that exists, such as one that was
     trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
     new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
-    The weights stay the same, and the list of training subjects (.split.csv), if there is one.
+    The weights stay the same; the list of training subjects (.split.csv), if there is one, is copied.
+    --out may be the model itself.
     """
     size_px = read_card(model).size_px
     card = json.loads(card_file(model).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Finds the discs in a sagittal series and names them."""
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +46,16 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 
 
 class Naming(Enum):
-    """How the discs of a sagittal series got their names; the values are phrases for messages.
+    """How the discs of a sagittal series got their names.
 
     UNCLEAR, before the others: fewer than 3 discs found, or probability of the names, in the end, below
     0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices by their
     muscles, as the probability by the series alone was below 0.85. SACRUM: counted from the sacrum.
     """
 
-    SACRUM = "counted from the sacrum"
-    MUSCLES = "by the muscles of the axial slices, because the sacrum is not clear"
-    UNCLEAR = "not known, or not sure"
+    SACRUM = auto()
+    MUSCLES = auto()
+    UNCLEAR = auto()
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class NamedDiscs:
     """The discs found in a sagittal series, with their names.
 
     points: {level: centre of the disc, NumPy (3,), LPS in mm}, by ascending level; level 4.5 is the disc
-    L4/5, 5.5 the disc L5/S1. name_probability: 0-1, that these names are right, against all discs being
-    one or more levels higher or lower. level_variance: variance of the levels, in levels squared, because
-    the names may be wrong; the error is the same for all discs.
+    L4/5, 5.5 the disc L5/S1 of five lumbar vertebrae (the disc on the sacrum is n_lumbar + 0.5). At least 3
+    discs; any that was not found is missing. name_probability: 0-1, that these names are right, against all
+    discs being one or more levels higher or lower. level_variance: variance of the levels, in levels
+    squared, because the names may be wrong; the error is the same for all discs.
     """
 
     points: dict[float, np.ndarray]

@@ -47,9 +47,10 @@ BODY_LIMITS = (0.8, 1.25)  # of the size of a person relative to the reference m
 class Section:
     """One section to paint into.
 
-    tissues: NumPy uint8 (LAYERS, SIZE_PX, SIZE_PX) = (3, 512, 512), pixels of 0.8 mm, labels 1-8 or
-    values of `Tissue`; the functions that paint change it in place. level: vertebral level (1.0 mid L1,
-    6.0 S1). rng: random sizes and places.
+    tissues: NumPy uint8 (LAYERS, SIZE_PX, SIZE_PX) = (3, 512, 512), pixels of 0.8 mm, labels 1-8 or values
+    of `Tissue`. Layers: thin planes within the thickness of the slice, from caudal to cranial; rows run to
+    the back, columns to the subject's left. The functions that paint change it in place. level: vertebral
+    level (1.0 mid L1, 6.0 S1). rng: random sizes and places.
     """
 
     tissues: np.ndarray

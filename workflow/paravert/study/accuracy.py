@@ -188,9 +188,10 @@ def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    One row per subject, muscle and side (left, right, and both, the sum of the two means). Columns: subject, muscle, side, truth_mm2,
-    prediction_mm2: means of the rows of `paired_slice_areas` of all scans of the subject. Side
-    "both" has no row if a side is missing.
+    One row per subject, muscle and side (left, right, and both, the sum of the two means; no row if a
+    side is missing). Columns: subject, muscle, side, truth_mm2, prediction_mm2: means over the slices of
+    all scans of the subject in which mask or prediction shows the muscle, with an area of 0 where one of
+    them does not; rows with review_failed are left out.
     """
     return _with_both_sides(paired_slice_areas(overlap))
 
@@ -209,13 +210,13 @@ def compared_areas(
 ) -> dict[str, pd.DataFrame]:
     """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
-    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects
-    that the network was not trained on. level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
-    slices", for means over all slices; before it, if `level.used` (at least 80 % of the subjects have
-    values there), the name of the standard level, such as "L3/4", for areas interpolated there between
-    the slices of a scan (as in the cohort table `levels`). The frames have the columns of
-    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over
-    the scans of a subject; a muscle and side that neither mask nor prediction shows has no row.
+    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects that the
+    network was not trained on. level: the standard level, the vertebra or disc at which the study compares
+    scans. Keys: "all slices", for means over all slices; before it, if `level.used` (at least 80 % of the
+    subjects have values there), the name of the standard level, such as "L3/4", for areas interpolated
+    there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
+    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over the
+    scans of a subject; a muscle and side that neither mask nor prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:

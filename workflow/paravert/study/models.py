@@ -136,9 +136,10 @@ def model_data(
 
     cohort: folder of the cohort tables. covariates: columns of the table of subjects to add, upper
     and lower case not distinguished, or "group", the sheet's name of study_group; KeyError for
-    others. rows: to which they are added, with a column subject (and visit); None: the table of
-    muscles, one row per scan, muscle and side. Returns (these rows, with visits ordered by subject
-    and visit; names of the added covariates as in the table). Added columns, unless rows have them:
+    others. rows: to which they are added, with a column subject, and visit if the cohort has
+    visits; None: the table of muscles, one row per scan, muscle and side. Returns (these rows, in a
+    cohort with visits in the order of `in_order_of_visits`; names of the added covariates as in the
+    table). Added columns, unless rows have them:
     manufacturer, field_strength (text such as "3 T") and the further covariates (numbers or text;
     yes/no becomes text; unknown stays null).
     """

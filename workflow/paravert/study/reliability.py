@@ -177,8 +177,9 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
     pairs: one row per subject, muscle and side (left, right, and both, which is not computed here),
-    with the measurements first and second; rows with a null are left out. slices: the same, a row per
-    slice; without rows the limits of single slices are null. measure, unit: written into
+    with the measurements first and second; rows with a null are left out. slices: the same columns, a
+    row per slice; with fewer than two subjects, or no subject with two slices, the limits of single
+    slices are null. All 12 rows are there; statistics that need more subjects are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
     MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
     measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of

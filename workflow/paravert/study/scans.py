@@ -48,10 +48,11 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
 
 
 def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame ordered by subject and then by visit; unchanged without visits.
+    """Return the rows of a frame ordered by subject (as text) and then by visit.
 
-    frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered.
-    subjects: the cohort table `subjects`, one row per scan. Visits are ordered by years_since_first
+    frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered. A
+    frame without the column visit is returned as it is. subjects: the cohort table `subjects`, one row
+    per scan, with the column visit. Visits are ordered by years_since_first
     if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
     before other names. Rows of scans that subjects lacks come last.
     """

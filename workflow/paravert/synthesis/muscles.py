@@ -147,6 +147,7 @@ class _Drawing:
 
         Returns {muscle, one of MUSCLES: (points, 2)}, points in the order of DRAWN, (x, y) in mm to the
         left of and behind the spine's axis, for a body height of 178 cm. level: 1.0 mid L1, 5.0 mid L5.
+        Beyond these the outlines are those of L1 or L5.
         """
         result = {}
         for muscle, points in DRAWN.items():
@@ -175,6 +176,7 @@ class _LearntDrawing:
 
         Returns {muscle, one of MUSCLES: (points, 2)}, points in the order of DRAWN, (x, y) in mm to the
         left of and behind the spine's axis, for a body height of 178 cm. level: 1.0 mid L1, 5.0 mid L5.
+        Beyond these the outlines are those of L1 or L5, but psoas moves on along its course.
         """
         result = {
             muscle: between_levels(level, LEVELS, points + self.correction * CORRECTION_MM[muscle])

@@ -51,7 +51,8 @@ def sampled(a: np.ndarray, b: np.ndarray, number: int) -> np.ndarray:
     """Return a smooth random field (mean 0, SD 1) at coordinates (a, b), float32, of their shape.
 
     a, b: float32, in units of about the size of the field's structures. number: selects one of many
-    independent fields. Interpolation is linear.
+    independent fields. Interpolation is linear. A field repeats every 128 units along both axes; equal
+    arguments give equal values in every run.
     """
     field = field_tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)

@@ -65,8 +65,8 @@ def render_planes(
 ) -> Iterator[RenderedSlice]:
     """Yield one rendered slice (image and truth) per plane through a phantom.
 
-    body: of the volunteer. planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z =
-    0), all with the same axes. grid: the pixels of the image, about the centre of each plane.
+    body: of the volunteer. planes: one or more, nearly axial, in coordinates of the body (LPS, mm, mid
+    L3 at z = 0), all with the same axes (not checked). grid: the pixels of the image, about the centre of each plane.
     acquisition: thickness, noise and coil; the noise is drawn from the volunteer's seed and the
     plane's position.
     """

@@ -81,7 +81,8 @@ def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterato
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. trunk: its size. spine: axis along which
-    they lie. muscles: {label value: tube}; skin and fat cover those of the back.
+    they lie. muscles: {label value: tube}, at least 5 to 8 (erector
+    spinae and multifidus), which skin and fat cover; others are not used.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)

@@ -136,7 +136,8 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return a grey image with its labels in colour over it, sRGB 0-1, (rows, columns, 3).
 
     image: signal, (rows, columns); its 1st percentile and below is black, its 99th and above white.
-    labels: label map of that shape, 0-8. Outlines are opaque, areas translucent.
+    labels: label map of that shape, 0-8. Outlines are opaque, areas translucent, in
+    the colours of anatomy.LABELS.
     """
     low, high = np.percentile(image, GREY_PERCENTILES)
     grey = np.clip((image - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, axis=2)
