@@ -16,6 +16,7 @@ from paravert.outputs import FIGURES
 from paravert.study import figures
 from paravert.study.accuracy import area_agreement, subject_areas
 from paravert.study.centiles import fit_centiles
+from paravert.study.describe import write_tables
 from paravert.study.drawing import accuracy_plots, style
 from paravert.study.drawing.accuracy_plots import (
     agreement_points,
@@ -497,6 +498,25 @@ def test_subjects_without_masks_or_covariates_are_drawn(tmp_path):
     out = draw(tmp_path)
     assert set(pd.read_csv(out / "fig5_csa.csv")["sex"]) == {"unknown"}
     assert pd.read_csv(out / "fig6_fat_fraction.csv").empty
+
+
+@pytest.mark.parametrize("sex", ["F", "M"])
+def test_a_study_of_one_sex_has_all_tables_and_figures(tmp_path, sex):
+    cohort = tmp_path / "cohort"
+    write_study(tmp_path, 10)
+    for own in (codebook.SUBJECT_TABLE, codebook.MUSCLE_TABLE, codebook.LEVEL_TABLE):
+        rewrite(cohort, own, sex=sex)
+    write_tables(cohort, tmp_path / "tables", bootstrap_samples=20)
+    fit_models(cohort, tmp_path / "tables" / "models.csv", bootstrap_samples=20)
+    fit_centiles(cohort, tmp_path / "tables" / "centiles.parquet")
+    out = draw(tmp_path)
+    assert {path.stem for path in out.glob("*.svg")} == set(FIGURES)
+    drawn = pd.read_csv(out / "specification_curve.csv")
+    assert set(drawn["family"]) == {"age"}
+    assert set(drawn["muscle"]) == set(MUSCLES)
+    assert set(pd.read_csv(out / "adjusted_means.csv")["sex"]) == {sex}
+    normal = pd.read_csv(tmp_path / "tables" / "normal_values.csv")
+    assert set(normal.loc[normal["n"] > 0, "sex"]) == {"all", sex}
 
 
 def test_ten_thousand_subjects_are_not_named():

@@ -420,6 +420,11 @@ def test_one_sex_only_is_fitted_without_sex_and_says_so():
     women = data[data.sex == "F"]
     assert contrasts(women, "sex, area").note.tolist() == ["only women in the data"]
     assert contrasts(women, "age").estimate.notna().all()
+    for sex, who in (("F", "women"), ("M", "men")):
+        labels = [
+            row["label"] for row in fit_model(SEX_AND_AGE, AREA, data[data.sex == sex]).terms()
+        ]
+        assert f"mean of {who}, left, at the mean of the covariates, multifidus" in labels
 
 
 def test_an_outcome_without_variation_gives_a_note():

@@ -183,3 +183,18 @@ def test_the_figure_and_the_report_show_the_chosen_way_among_all(curve):
     shown = specification_text(curve).reset_index()
     assert len(shown) == 2 * len(MUSCLES)
     assert set(shown["Ways"]) == {"24"}
+
+
+@pytest.mark.parametrize(("family", "name"), [("sex, fat", "Men : women"), ("age", "Per decade")])
+def test_the_figure_has_no_panels_of_an_effect_without_values(curve, family, name):
+    points = specification_points(curve[curve["family"] == family])
+    points = points[points["muscle"] != "multifidus"]
+    with style.applied():
+        figure = draw_specification_curve(points)
+    assert len(figure.axes) == 2 * len(MUSCLES)
+    assert figure.axes[0].get_ylabel().startswith(name)
+    told = {
+        axes.get_title(loc="left") or axes.get_title(): [text.get_text() for text in axes.texts]
+        for axes in figure.axes[: len(MUSCLES)]
+    }
+    assert list(told.values()) == [[], [], [], ["no values"]]

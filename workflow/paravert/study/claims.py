@@ -205,7 +205,7 @@ def _second_in_men(means: pd.DataFrame) -> tuple:
     men = means[means.index.get_level_values("sex") == "M"]
     tested_by = "csa_mean_mm2, mean of both sides"
     if men.empty:
-        return "no men", UNTESTED, tested_by, {}
+        return "no men with areas of all muscles", UNTESTED, tested_by, {}
     held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
     found, basis = f"in {held} of {persons(len(men), 'M')}", _described(SHARE, len(men), men.size)
     return found, _verdict(held, len(men)), tested_by, basis
@@ -216,7 +216,7 @@ def _psoas_in_women(means: pd.DataFrame) -> tuple:
     women = of_women.mean()
     tested_by = "means of women; about: within a third"
     if women.isna().any():
-        return "no women", UNTESTED, tested_by, {}
+        return "no women with areas of all muscles", UNTESTED, tested_by, {}
     ratios = [
         women["psoas_major"] / women[muscle] for muscle in ("quadratus_lumborum", "multifidus")
     ]

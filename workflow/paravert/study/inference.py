@@ -40,7 +40,6 @@ FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
 TERM = re.compile(r"(?:muscle\[(\w+)\])?:?(.*)")  # name of a coefficient by patsy
 LEVEL_PART = re.compile(r"(sex\[T\.M\]:)?level\[T\.(.+)\]")
-MEAN_LABEL = "mean of women, left, at the mean of the covariates"
 ADJUSTED_AGES_YEARS = (30, 50, 70)
 SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
 AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between these ages
@@ -173,7 +172,7 @@ class FittedModel:
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
-        rows = []
+        rows, first = [], SEX_WORDS["M" if self._sexes() == ["M"] else "F"]
         for index, term in enumerate(self.fit.terms):
             found = self.fit.estimate(np.eye(len(self.fit.terms))[index])
             effect = TERM.fullmatch(term)[2] not in ("", "Intercept") and "cr(" not in term
@@ -182,7 +181,7 @@ class FittedModel:
                 | {
                     "term": term,
                     "kind": "fixed",
-                    "label": term_label(term) + self._at_first_level(term),
+                    "label": term_label(term, first) + self._at_first_level(term),
                     "estimate": found.value,
                     "unit": self._link_unit(term),
                     "standard_error": found.standard_error,
@@ -490,25 +489,26 @@ def corrected(contrasts: list[dict]) -> list[dict]:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def term_label(term: str) -> str:
+def term_label(term: str, reference: str = SEX_WORDS["F"]) -> str:
     """Return a coefficient's name by patsy in words, such as "men minus women, psoas major".
 
-    term: such as "muscle[psoas_major]:sex[T.M]".
+    term: such as "muscle[psoas_major]:sex[T.M]". reference: the sex whose mean the model has,
+    "women", or "men" in a study without women.
     """
     muscle, what = TERM.fullmatch(term).groups()
-    told = _part(what) if what else MEAN_LABEL
+    told = _part(what, reference)
     return f"{told}, {_words(muscle)}" if muscle else told
 
 
-def _part(part: str) -> str:
+def _part(part: str, reference: str) -> str:
     by_level = LEVEL_PART.fullmatch(part)
     if by_level:
-        who = "men minus women" if by_level[1] else "women"
+        who = "men minus women" if by_level[1] else reference
         return f"{who}, {by_level[2]} against the first level"
     if part in SCALES:
         return f"{SCALES[part][0].rpartition('_')[0]}, per {SCALES[part][2]}"
-    if part == "Intercept":
-        return MEAN_LABEL
+    if part in ("", "Intercept"):
+        return f"mean of {reference}, left, at the mean of the covariates"
     if part.startswith("cr("):
         return f"age, spline {part.rpartition('[')[2].removesuffix(']')}"
     name, _, level = part.removesuffix("]").partition("[T.")

@@ -31,17 +31,18 @@ def draw_specification_curve(points: pd.DataFrame) -> Figure:
 
     points: the values to draw, from `specification_points`; without rows the figure is a sentence.
     Choices: estimator, erosion, quality cut and level rule (WAY_COLUMNS), as far as they differ between
-    the points. Two rows of panels per effect, a column per muscle. The estimate of the study's own models
-    is highlighted.
+    the points. Two rows of panels per effect that has values, a column per muscle, which says so where a
+    muscle has none. The estimate of the study's own models is highlighted.
     """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")
     choices = _choices(points)
-    height = len(EFFECTS) * (CURVE_IN + CHOICE_IN * len(choices)) + 0.9
+    effects = [family for family in EFFECTS if (points["family"] == family).any()]
+    height = len(effects) * (CURVE_IN + CHOICE_IN * len(choices)) + 0.9
     figure = style.new_figure(height)
-    ratios = [CURVE_IN, CHOICE_IN * len(choices)] * len(EFFECTS)
-    grid = figure.subplots(2 * len(EFFECTS), len(MUSCLES), height_ratios=ratios, sharex="col")
-    for row, (family, name) in enumerate(EFFECTS.items()):
+    ratios = [CURVE_IN, CHOICE_IN * len(choices)] * len(effects)
+    grid = figure.subplots(2 * len(effects), len(MUSCLES), height_ratios=ratios, sharex="col")
+    for row, family in enumerate(effects):
         own = points[points["family"] == family]
         limits = _limits(own)
         for column, muscle in enumerate(MUSCLES):
@@ -52,7 +53,7 @@ def draw_specification_curve(points: pd.DataFrame) -> Figure:
             if column:
                 curve.tick_params(labelleft=False)
                 below.set_yticks(range(len(choices)), [""] * len(choices))
-        grid[2 * row, 0].set_ylabel(f"{name},\nodds ratio")
+        grid[2 * row, 0].set_ylabel(f"{EFFECTS[family]},\nodds ratio")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
     for axes in grid[-1]:
@@ -77,6 +78,9 @@ def _limits(points: pd.DataFrame) -> tuple[float, float]:
 
 def _curve_panel(axes: Axes, own: pd.DataFrame, limits: tuple[float, float]) -> None:
     axes.axhline(1, color=style.QUIET, linewidth=0.8)
+    if own.empty:
+        axes.text(0.5, 0.6, "no values", ha="center", color=style.QUIET, transform=axes.transAxes)
+        axes.set_xticks([])
     for chosen, colour, size, width in (
         (False, style.QUIET, 2, 0.5),
         (True, style.SEX_COLOURS["F"], 4, 1.4),
