@@ -270,7 +270,9 @@ def test_models_take_all_scans_and_count_subjects(cohort, tmp_path):
     contrasts = pd.read_csv(tmp_path / "contrasts.csv")
     assert contrasts.n_subjects.max() == 24
     effects = pd.read_csv(tmp_path / "site_effects.csv")
-    assert set(effects[effects.factor == "field_strength"].n_subjects) == {12}
+    of_strength = effects[effects.factor == "field_strength"]
+    assert set(of_strength.n_category) == {12}
+    assert set(of_strength.n_subjects) == {24}
 
 
 def test_scans_that_are_copies_change_no_estimate_and_no_interval(tmp_path):

@@ -12,8 +12,9 @@ from scipy.special import logit
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study import variance_components as variance_components_module
-from paravert.study.covariates import with_model_covariates
+from paravert.study.covariates import with_model_covariates, without_small_categories
 from paravert.study.data_frames import read_frame, with_ordered_categories
+from paravert.study.drawing.model_plots import site_effect_points
 from paravert.study.inference import (
     ADJUSTED,
     BY_LEVEL_OUTCOMES,
@@ -210,7 +211,7 @@ def test_adjusting_for_body_size_finds_its_effect_and_says_what_is_left_out():
     row = rows.loc["muscle[multifidus]:height_10cm"]
     assert abs(row.estimate - 50) < 3 * row.standard_error
     assert (row.unit, row.label) == ("mm2 per 10 cm", "height, per 10 cm, multifidus")
-    assert "muscle[multifidus]:site[T.south]" in rows.index
+    assert rows.label["muscle[multifidus]:site[T.north]"] == "site north, multifidus, against south"
     assert fitted.note == (
         "manufacturer left out: the same in all subjects; field_strength left out: unknown"
     )
@@ -461,15 +462,67 @@ def test_a_scanner_that_the_site_determines_is_left_out_and_the_model_is_fitted(
     assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
 
 
-def test_small_sites_are_pooled_until_they_are_large_enough():
-    data = cohort(60)
-    number = data.subject.str[1:].astype(int)
-    data["site"] = np.select([number < 2, number < 4, number < 20], ["a", "b", "c"], "d")
-    sites = set(with_model_covariates(data, ["site"]).site)
-    assert sites == {"other", "d"}  # a and b are 4: c joins them
-    data["site"] = np.select([number < 4, number < 7, number < 20], ["a", "b", "c"], "d")
-    assert set(with_model_covariates(data, ["site"]).site) == {"other", "c", "d"}
-    assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
+def sited(**sizes):
+    """Return a cohort with these numbers of subjects by site, men and women of all ages in each."""
+    data = cohort(sum(sizes.values()), sd=(0.02, 0.02, 0.02))
+    names = np.random.default_rng(1).permutation(np.repeat(list(sizes), list(sizes.values())))
+    return data.assign(site=data.subject.map(dict(zip(data.subject.unique(), names, strict=True))))
+
+
+@pytest.mark.parametrize("model", ["alone", "adjusted"])
+def test_a_site_of_three_is_left_out_and_large_sites_keep_their_differences(model):
+    data = sited(A=78, B=35, C=33, D=3)
+    planted = {"B": 60.0, "C": -90.0, "D": 5000.0}
+    data[CSA] += data.site.map(planted).fillna(0)
+    chosen = StudyModel("alone", ("site",)) if model == "alone" else ADJUSTED
+    fitted = fit_model(chosen, AREA, data)
+    assert "3 subjects left out, their categories of site are too small" in fitted.note
+    effects = site_effects(data, [fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES])
+    own = effects[(effects.outcome == CSA) & (effects.model == model)]
+    assert set(own.category) == {"B", "C"}
+    assert set(own.reference) == {"A"}
+    assert set(own.n_subjects) == {146}
+    assert set(own.n_rows) == {146 * 8}
+    assert own.groupby("category").n_category.unique().map(list).to_dict() == {"B": [35], "C": [33]}
+    error = (own.estimate - own.category.map(planted)).abs()
+    assert (error < 0.9 * (own.high_95 - own.low_95)).all()  # 3.5 standard errors
+    assert set(site_effect_points(own).name) == {"site: B against A", "site: C against A"}
+    labels = {row["label"] for row in fitted.terms()}
+    assert {"site B, multifidus, against A", "site C, multifidus, against A"} <= labels
+
+
+def test_small_sites_are_pooled_if_they_are_enough_together_and_large_ones_never():
+    data = sited(A=3, B=4, C=5, D=48)
+    assert without_small_categories(data, ["site"])[1] == []
+    sites = with_model_covariates(data, ["site"]).site
+    assert list(sites.cat.categories) == ["D", "other", "C"]  # the largest is the reference
+    assert sites[data.site.isin(["A", "B"])].eq("other").all()
+    assert sites[data.site == "C"].eq("C").all()
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert fitted.fit.n_subjects == 60
+    assert "too small" not in fitted.note
+
+
+def test_a_site_beside_which_there_are_few_others_is_no_covariate_and_nobody_is_left_out():
+    data = sited(A=57, B=3)
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert fitted.fit.n_subjects == 60
+    assert "site left out: no two categories have 5 subjects" in fitted.note
+    assert "site" not in fitted.fit.formula
+
+
+def test_subjects_left_out_for_one_covariate_may_make_categories_of_another_small():
+    data = sited(A=30, B=30, C=2)
+    few = data.subject.unique()[:3]  # three others have the second scanner
+    two = data.site.eq("C") | data.subject.isin(few)
+    data = data.assign(field_strength=np.where(two, "1.5 T", "3 T"))
+    data["manufacturer"] = np.where(data.subject.isin(data.subject.unique()[10:40]), "one", "two")
+    covariates = ["site", "manufacturer", "field_strength"]
+    left, notes = without_small_categories(data, covariates)
+    assert set(left.site) == {"A", "B"}
+    assert len(notes) == 1  # one field strength alone is left with 5 subjects: it is no covariate
+    prepared = with_model_covariates(left, covariates)
+    assert set(prepared.field_strength) == {"other"}
 
 
 def test_sites_that_are_all_small_have_no_effect_of_their_own():
@@ -499,7 +552,7 @@ def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     assert abs(row.estimate - 3) < 3.5 * row.standard_error
     assert row.unit == "mm2 per 1"
     assert rows.loc["packs, per 1, multifidus", "unit"] == "mm2 per 1"
-    assert rows.loc["smokes now yes, multifidus", "unit"] == "mm2"
+    assert rows.loc["smokes now yes, multifidus, against no", "unit"] == "mm2"
     assert fitted.note == "Q left out: a word of the formula language, rename the column"
     assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
 
@@ -634,8 +687,9 @@ def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment()
     effects = site_effects(data, fitted)
     own = effects[(effects.factor == "manufacturer") & (effects.outcome == CSA)]
     assert set(own.reference) == {"A"}
-    assert set(own.n_subjects) == {24}
-    assert set(own.n_rows) == {24 * 8}
+    assert set(own.n_category) == {24}
+    assert set(own.n_subjects) == {120}
+    assert set(own.n_rows) == {120 * 8}
     assert (own.low_95 > 0).all()
     assert own.groupby("model").size().to_dict() == {"adjusted": 4, "alone": 4}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.study.scans import scan_keys
+from paravert.study.summary import counted
 
 SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
     "age_decades": ("age_years", 10.0, "decade"),
@@ -58,15 +59,50 @@ def varying_covariates(
     return kept, notes
 
 
+def without_small_categories(
+    data: pd.DataFrame, covariates: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows without subjects of categories too small to be pooled, and notes on these.
+
+    data: one row per scan, muscle and side, with subject and the column of each covariate
+    (`column_of`). covariates: their names. Where the categories of `rare_categories` have fewer than
+    LEAST_OF_CATEGORY (5) subjects together, these subjects are left out, with a text that counts
+    them. Not concerned: numbers, sex, and covariates of which no two categories would be left.
+    """
+    notes = []
+    names = [column_of(name) for name in covariates if _is_pooled(data, name)]
+    while small := next(((name, own) for name in names if len(own := _too_few(data, name))), None):
+        name, own = small
+        data = data[~data["subject"].isin(own)]
+        told = f"{counted(len(own), 'subject')} left out, their categories of {name} are too small"
+        notes.append(f"{told}: fewer than {LEAST_OF_CATEGORY}, also together")
+    return data, notes
+
+
+def _is_pooled(data: pd.DataFrame, covariate: str) -> bool:
+    return covariate != "sex" and not pd.api.types.is_numeric_dtype(data[column_of(covariate)])
+
+
+def _too_few(data: pd.DataFrame, column: str) -> np.ndarray:
+    """Return the subjects of rare categories if they are too few to be a category of their own."""
+    people = data.drop_duplicates(["subject", column])
+    rare = rare_categories(people[column])
+    of_rare = people.loc[people[column].isin(rare), "subject"].unique()
+    usable = people[column].nunique() - len(rare) > 1
+    return of_rare if usable and len(of_rare) < LEAST_OF_CATEGORY else of_rare[:0]
+
+
 def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     """Return a copy of the rows with a column per covariate, in the form that the models take.
 
     data: one row per scan, muscle and side; subject, and sex, muscle and side as categorical columns;
-    no covariate unknown. covariates: names of the columns to set, each made from the column that
-    `column_of` names: age_decades from age_years. Numbers are centred at the mean over subjects
-    (first row of each); age_decades, height_10cm and weight_10kg are then divided by 10. Categories
-    of few subjects (`rare_categories`) become "other", except in sex. Unused categories of muscle,
-    side and sex are removed.
+    no covariate unknown; from `without_small_categories`. covariates: names of the columns to set,
+    each made from the column that `column_of` names: age_decades from age_years. Numbers are centred
+    at the mean over subjects (first row of each); age_decades, height_10cm and weight_10kg are then
+    divided by 10. Others, except sex, become categorical, the largest category first, which is the
+    reference of the models; categories of few subjects (`rare_categories`) become "other", and all
+    of them if one of the categories would still be too small. Unused categories of muscle, side and
+    sex are removed.
     """
     prepared = data.assign(
         **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}
@@ -74,13 +110,17 @@ def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.D
     people = data.drop_duplicates("subject")
     for name in covariates:
         column = column_of(name)
-        if pd.api.types.is_numeric_dtype(data[column]):
+        if _is_pooled(data, name):
+            rare = rare_categories(data.drop_duplicates(["subject", column])[column])
+            pooled = data[column].where(~data[column].isin(rare), OTHER)
+            sizes = data.assign(pooled=pooled).drop_duplicates(["subject", "pooled"])["pooled"]
+            sizes = sizes.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+            if (sizes < LEAST_OF_CATEGORY).any():
+                pooled, sizes = pooled.where(pooled.isna(), OTHER), pd.Series({OTHER: 1})
+            prepared[name] = pd.Categorical(pooled, categories=list(sizes.index))
+        elif name != "sex":
             step = SCALES[name][1] if name in SCALES else 1.0
             prepared[name] = (data[column] - people[column].mean()) / step
-        elif name != "sex":
-            of_subjects = data.drop_duplicates(["subject", column])[column]
-            rare = rare_categories(of_subjects)
-            prepared[name] = data[column].where(~data[column].isin(rare), OTHER)
     return prepared
 
 
@@ -88,18 +128,11 @@ def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
     values: one entry per subject, its category; a subject with several categories has one for each.
-    Null entries are not counted. Pooled are the categories with fewer than LEAST_OF_CATEGORY (5)
-    subjects and, while these have fewer than 5 together, the next larger ones. Empty if no category is
-    that small.
+    Null entries are not counted. They are the categories with fewer than LEAST_OF_CATEGORY (5)
+    subjects.
     """
     counts = values.value_counts(ascending=True)
-    if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
-        return []
-    pooled = counts.cumsum()
-    enough = int(
-        ((counts < LEAST_OF_CATEGORY) | (pooled.shift(fill_value=0) < LEAST_OF_CATEGORY)).sum()
-    )
-    return list(counts.index[:enough])
+    return list(counts.index[counts < LEAST_OF_CATEGORY])
 
 
 def independent_covariates(

@@ -21,6 +21,7 @@ from paravert.study.covariates import (
     independent_covariates,
     varying_covariates,
     with_model_covariates,
+    without_small_categories,
 )
 from paravert.study.marginal_model import (
     COVARIANCE,
@@ -181,7 +182,9 @@ class FittedModel:
                 | {
                     "term": term,
                     "kind": "fixed",
-                    "label": term_label(term, first) + self._at_first_level(term),
+                    "label": term_label(term, first)
+                    + self._at_first_level(term)
+                    + self._against(term),
                     "estimate": found.value,
                     "unit": self._link_unit(term),
                     "standard_error": found.standard_error,
@@ -278,6 +281,9 @@ class FittedModel:
             yield self._contrast(weights, label, muscle)
 
     def _age_contrasts(self) -> Iterator[dict]:
+        if "age_decades" not in self.model.covariates:
+            yield {"note": "the model has no age"}
+            return
         low, high = np.quantile(self._ages(), AGE_QUANTILES)
         if not high > low:
             yield {"note": "all subjects have the same age"}
@@ -382,6 +388,13 @@ class FittedModel:
         compared = what in ("", "Intercept", "sex[T.M]")
         return f", at {levels[0]}" if levels and compared else ""
 
+    def _against(self, term: str) -> str:
+        """Return with which category a coefficient of another one is compared; "" if it is no such."""
+        name = TERM.fullmatch(term)[2].partition("[T.")[0].removeprefix("Q('").removesuffix("')")
+        if name == "sex" or name not in self.model.covariates:
+            return ""
+        return "".join(f", against {first}" for first in self.fit.categories.get(name, [])[:1])
+
     def _muscles(self) -> list[str]:
         return list(self.data["muscle"].cat.categories)
 
@@ -410,7 +423,8 @@ def fit_model(
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
     weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but not sex
     and age) that are unknown for all, do not vary or are determined by others; rows without outcome or
-    with another covariate unknown; and muscles whose outcome does not vary. An outcome at a level
+    with another covariate unknown; subjects of categories too small to be pooled
+    (`covariates.without_small_categories`); and muscles whose outcome does not vary. An outcome at a level
     (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the subjects have it, because scans cover
     different ranges. An outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column
     level; a level is left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it.
@@ -432,7 +446,10 @@ def fit_model(
         notes.append(f"{counted(without, 'subject')} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
-    known = with_model_covariates(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
+    known = known[known["muscle"].isin(spread.index[spread > 1])]
+    known, left_out = without_small_categories(known, covariates)
+    notes += left_out
+    known = with_model_covariates(known, covariates)
     covariates, left_out = independent_covariates(known, covariates, SEX_AND_AGE.covariates)
     notes += left_out
     if outcome.by_level:
@@ -459,7 +476,9 @@ def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     rare = [f"{_words(muscle)} {level}" for muscle, level in enough.index[~enough]]
     why = f"fewer than {LEAST_OF_CATEGORY} women or men have these levels"
     kept = pd.MultiIndex.from_frame(rows[keys]).isin(enough.index[enough])
-    rows = rows[kept].assign(muscle=lambda own: own["muscle"].cat.remove_unused_categories())
+    rows = rows[kept]
+    factors = rows.select_dtypes("category")
+    rows = rows.assign(**{name: factors[name].cat.remove_unused_categories() for name in factors})
     return rows, [f"{', '.join(rare)} left out: {why}"]
 
 

@@ -9,8 +9,8 @@ from paravert.study.result_tables import NO_FAMILY
 
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
-    "factor", "category", "reference", "outcome", "model", "muscle", "estimate", "unit", "low_95", "high_95",
-    "df", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
+    "factor", "category", "reference", "outcome", "model", "muscle", "n_category", "estimate", "unit", "low_95",
+    "high_95", "df", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -20,9 +20,9 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
     side. adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per
     difference; columns (EFFECT_COLUMNS): factor (site, manufacturer or field_strength), category,
-    reference (the category with most subjects, with which it is compared), outcome, model,
-    muscle, estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and df, link,
-    covariance, note of the model. estimate: category minus reference for areas and volumes, odds
+    reference (the category with most subjects in the model, with which it is compared), outcome,
+    model, muscle, n_category (subjects of the category), estimate, unit, low_95, high_95, and of the
+    model n_subjects, n_rows, df, link, covariance, note. estimate: category minus reference for areas and volumes, odds
     ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides
     muscle and side) or "adjusted". Factors with a single category, or that a model left out, have
     no rows.
@@ -43,7 +43,7 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
     if fitted.fit is None or factor not in fitted.fit.categories:
         return []
     sizes = fitted.data.drop_duplicates(["subject", factor])[factor].value_counts()
-    reference, *others = sizes.index
+    reference, *others = fitted.fit.categories[factor]
     rows = []
     for muscle in fitted.data["muscle"].cat.categories:
         base = fitted.fit.mean_weights(**{"muscle": muscle, factor: reference})
@@ -59,8 +59,7 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "outcome": fitted.outcome.column,
                     "model": fitted.model.name,
                     "muscle": muscle,
-                    "n_subjects": int(sizes[category]),
-                    "n_rows": int((fitted.data[factor] == category).sum()),
+                    "n_category": int(sizes[category]),
                     "family": NO_FAMILY,
                     "note": fitted.note,
                 }

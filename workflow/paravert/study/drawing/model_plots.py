@@ -92,12 +92,13 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
 
     effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) categories with most
     subjects are kept, of all factors (such as site and scanner) together, with all their rows of area
-    and fat fraction. Columns: those of the table, and name, the label of the category in the figure.
+    and fat fraction. Columns: those of the table, and name, the label in the figure, with the reference.
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
+    named += " against " + known["reference"].astype(str)
     known["name"] = [textwrap.fill(name, NAME_WIDTH) for name in named]
-    sizes = known.groupby(["factor", "name"], sort=False)["n_subjects"].max()
+    sizes = known.groupby(["factor", "name"], sort=False)["n_category"].max()
     kept = sizes.astype(float).nlargest(MOST_CATEGORIES).index.get_level_values("name")
     return known[known["name"].isin(kept)].reset_index(drop=True)
 
