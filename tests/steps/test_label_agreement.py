@@ -261,19 +261,22 @@ def test_what_is_no_result_is_told(own, tmp_path):
 
 
 def test_subjects_without_the_muscle_in_one_of_both_are_left_out_of_the_areas():
+    areas = {f"S{number}": (100.0, 110.0 if number < 3 else 130.0) for number in range(6)}
+    areas |= {"S6": (100.0, None), "S7": (0.0, 0.0)}  # absent in one, in both
     rows = [
         {"subject": name, "muscle": label.muscle, "side": label.side}
-        | {"csa_mean_mm2_first": 100.0, "csa_mean_mm2_second": second}
+        | {"csa_mean_mm2_first": first, "csa_mean_mm2_second": second}
         | dict.fromkeys(("csa_at_level_mm2_first", "csa_at_level_mm2_second"))
         | {"csa_reason_first": None, "csa_reason_second": None if second else "absent"}
-        for name, second in (("S1", 110.0), ("S2", 130.0), ("S3", None))
+        for name, (first, second) in areas.items()
         for label in LABELS
     ]
     found = label_agreement(pd.DataFrame(rows), np.array([[0.9] * 8, [0.7] * 8, [0.0] * 8]))
-    assert (found["n_subjects"] == 2).all()
+    assert (found["n_subjects"] == 6).all()
     assert found["bias_mm2"].tolist() == pytest.approx([20] * 8)
-    assert found["sem_mm2"].tolist() == pytest.approx([10] * 8)  # differences 10 and 30: SD 14.14
-    assert found["mdc_95_mm2"].tolist() == pytest.approx([19.6 * np.sqrt(2)] * 8)
+    sd = np.sqrt(6 * 10**2 / 5)  # of differences 10 and 30
+    assert found["sem_mm2"].tolist() == pytest.approx([sd / np.sqrt(2)] * 8)
+    assert found["mdc_95_mm2"].tolist() == pytest.approx([1.96 * sd] * 8)
     assert found["margin_mm2"].tolist() == pytest.approx([5] * 8)
     assert (found["lower_limit_low_95_mm2"] < found["lower_limit_mm2"]).all()
     assert not found["equivalent"].any()

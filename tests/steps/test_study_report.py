@@ -4,6 +4,7 @@ import shutil
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -274,6 +275,34 @@ def test_captions_and_axes_say_what_a_fat_fraction_is(tmp_path, dixon, note, axi
     figure = draw_fat_fraction(points, cohort.level, cohort.fat_name)
     labels = [axes.get_ylabel() for part in figure.subfigs for axes in part.axes]
     assert axis in labels
+
+
+def test_captions_count_the_scans_that_are_shown():
+    people = pd.DataFrame(
+        {
+            "subject": np.repeat([f"S{number}" for number in range(6)], 2),
+            "visit": ["1", "2"] * 6,
+            "fat_fraction_method": ["dixon"] * 3 + ["linear"] * 9,
+        }
+    )
+    notes = report.fat_notes(people)
+    for name in ("cohort", "normal_values", "centiles", "distributions", "along_spine"):
+        assert "2 of 6 scans by Dixon" in notes[name]
+    for name in ("contrasts", "models", "change"):
+        assert "3 of 12 scans by Dixon" in notes[name]
+
+
+def test_the_reliability_is_told_with_the_subjects_of_the_rows_shown(home):
+    file = home / "tables" / "reliability.csv"
+    before = file.read_bytes()
+    table = pd.read_csv(file)
+    hidden = table["level"] != "all slices"
+    table.loc[hidden, ["n_subjects", "n_rows", "df"]] = 2, 2, 1
+    table.to_csv(file, index=False)
+    told = " ".join(make_report(home).split())
+    file.write_bytes(before)
+    start = told.index("Two-way analysis of variance")
+    assert "t with 3 degrees of freedom; 4 subjects; 4 rows." in told[start : start + 400]
 
 
 def test_empty_groups_do_not_count_in_the_basis():

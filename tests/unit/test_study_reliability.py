@@ -8,13 +8,15 @@ import pytest
 from scipy import stats
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import absolute_agreement, limits_of_agreement
+from paravert.study import report
+from paravert.study.accuracy import absolute_agreement, area_agreement, limits_of_agreement
 from paravert.study.reliability import (
     RELIABILITY_COLUMNS,
     clustered_limits,
     consistency,
     equivalence_p_value,
     mask_reliability,
+    paired_statistics,
     rater_reliability,
     reliability,
     smallest_detectable_change,
@@ -23,6 +25,7 @@ from paravert.study.reliability import (
     within_subject_variation,
 )
 from paravert.study.report_tables import paired_reliability_text
+from paravert.study.result_tables import with_basis
 from paravert.study.standard_level import ALL_SLICES
 from study_tables import PIXEL_MM2, cohort_rows
 
@@ -236,6 +239,32 @@ def test_a_table_without_pairs_has_its_rows_and_nothing_else(subjects):
     assert table[unknown].isna().all().all()
 
 
+@pytest.mark.parametrize("subjects", [2, 3, 4, 5])
+def test_fewer_than_five_subjects_have_means_bias_and_limits_and_nothing_else(subjects):
+    random = np.random.default_rng(12)
+    first = random.normal(500, 80, subjects)
+    second = first + random.normal(0, 10, subjects)
+    found = paired_statistics(first, second)
+    limits = limits_of_agreement(second, first)
+    assert found["n_subjects"] == subjects
+    assert found["first_mean"] == pytest.approx(first.mean())
+    given = ["bias", "sd", "lower_limit", "upper_limit"]
+    assert [found[name] for name in given] == [limits.bias, limits.sd, limits.lower, limits.upper]
+    assert found["upper_limit_high_95"] == pytest.approx(limits.upper + limits.limit_error)
+    need_five = [
+        *("icc_2_1", "icc_3_1", "sem", "sem_low_95", "sem_high_95", "mdc_95", "within_subject_cv"),
+        *("trend_slope", "trend_p_value", "equivalence_p_value", "equivalent"),
+    ]
+    assert {pd.isna(found[name]) for name in need_five} == {subjects < 5}
+    areas = pd.DataFrame({"truth_mm2": first, "prediction_mm2": second})
+    areas = areas.assign(subject=range(subjects), muscle="multifidus", side="left")
+    row = area_agreement({ALL_SLICES: areas}).set_index(["muscle", "side"])
+    row = row.loc[("multifidus", "left")]
+    assert row["bias_mm2"] == pytest.approx(limits.bias)
+    for name in ("icc_2_1", "icc_low_95", "icc_high_95"):
+        assert pd.isna(row[name]) == (subjects < 5)
+
+
 # --- visits --------------------------------------------------------------------------------------
 
 
@@ -323,6 +352,35 @@ def test_a_subject_without_a_side_has_no_pair_of_both():
     for measure in ("csa", "fat_fraction"):
         for side, expected in (("left", 19), ("right", 20), ("both", 19)):
             assert set(table[measure, side]) == {expected}
+
+
+def test_a_muscle_that_neither_visit_shows_is_no_perfect_measurement():
+    muscles, scans, levels = visits_of(20)
+    lowest = levels.assign(level="L5/S1")
+    absent = lowest.muscle == "quadratus_lumborum"
+    lowest.loc[absent, ["csa_mm2", "fat_fraction"]] = 0.0, np.nan
+    some = levels.muscle.eq("psoas_major") & levels.subject.isin(["S003", "S004"])
+    levels.loc[some, ["csa_mm2", "fat_fraction"]] = 0.0, np.nan
+    once = some & levels.subject.eq("S004") & levels.visit.eq("2")  # a real disagreement stays
+    levels.loc[once, "csa_mm2"] = 90.0
+    table = visit_reliability(muscles, scans, pd.concat([levels, lowest], ignore_index=True))
+    of_area = table[table.measure == "csa"].set_index(["level", "muscle", "side"])
+    assert set(of_area.loc["L5/S1"].index.get_level_values("muscle")) == (
+        set(MUSCLES) - {"quadratus_lumborum"}
+    )
+    for side in (*SIDES, "both"):
+        own = of_area.loc[("L4", "psoas_major", side)]
+        assert own.n_subjects == 19
+        assert own.first_mean > 0
+    assert (of_area["sem"] > 0).all()
+
+
+def test_the_report_tells_the_subjects_of_the_rows_that_it_shows():
+    muscles, scans, levels = visits_of(40)
+    table = visit_reliability(muscles, scans, levels[levels.subject < "S010"])
+    assert set(table.n_subjects) == {40, 10}
+    shown = report._paired_reliability(with_basis("reliability", table), "visits")
+    assert "t with 39 degrees of freedom; 40 subjects; 40 rows." in " ".join(shown.split())
 
 
 def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():

@@ -39,6 +39,9 @@ PLACE_COLUMNS = (
     *("level_position", "position_mm", "slab_mm", "overlaps"),
 )
 BOTH = "both"  # sum of left and right
+LEAST_COMPARED = (
+    5  # subjects; of fewer there is no correlation, error of measurement, trend or test
+)
 NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
 
@@ -149,9 +152,9 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     per level, muscle and side (left, right, both). Columns: level, muscle, side, n_subjects, df
     (n_subjects - 1); truth_mean_mm2, prediction_mean_mm2; of the differences prediction - mask the mean
     bias_mm2, the SD sd_mm2 and the Bland-Altman limits lower_limit_mm2, upper_limit_mm2; the intraclass
-    correlation icc_2_1 with its 95 % interval icc_low_95, icc_high_95;
-    median_absolute_difference_percent, in % of the mask's area where that is not 0. A value that needs
-    more subjects than there are is NaN.
+    correlation icc_2_1 with its 95 % interval icc_low_95, icc_high_95, null with fewer than LEAST_COMPARED
+    (5) subjects; median_absolute_difference_percent, in % of the mask's area where that is not 0. Any
+    other value that needs more subjects than there are is null, too.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}
@@ -265,7 +268,7 @@ def _agreement(pairs: pd.DataFrame) -> dict:
     truth = pairs["truth_mm2"].to_numpy(dtype=float)
     prediction = pairs["prediction_mm2"].to_numpy(dtype=float)
     limits = limits_of_agreement(prediction, truth)
-    correlation = absolute_agreement(np.column_stack([prediction, truth]))
+    correlation = absolute_agreement(if_enough(np.column_stack([prediction, truth])))
     return {
         "n_subjects": len(pairs),
         "df": max(0, len(pairs) - 1),
@@ -334,16 +337,26 @@ def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
     )
 
 
+def if_enough(ratings: np.ndarray) -> np.ndarray:
+    """Return paired measurements as they are, but none of them if there are too few subjects.
+
+    ratings: (subjects, measurements); of fewer than LEAST_COMPARED (5) subjects the result is empty. Of
+    two or three the ICC may be -34, and the smallest detectable change next to nothing, by chance.
+    """
+    return ratings if len(ratings) >= LEAST_COMPARED else ratings[:0]
+
+
 def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Return slope and p value of the regression of measured - truth on the mean of the two.
 
     It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the
-    same unit; the slope has none. (NaN, NaN) with fewer than three subjects or if all means are equal.
+    same unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all means
+    are equal.
     Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
     mean = (measured + truth) / 2
-    if mean.size < 3 or np.ptp(mean) == 0:
+    if mean.size < LEAST_COMPARED or np.ptp(mean) == 0:
         return np.nan, np.nan
     found = stats.linregress(mean, measured - truth)
     return float(found.slope), float(found.pvalue)

@@ -82,13 +82,15 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     to 1, null if unknown: predicted_iou_lowest (of a muscle in a slice that shows it),
     border_fraction_highest (share of a muscle's outline at the image border), area_jump_highest
     (change between neighbouring slices over the muscle's largest area), side_ratio_lowest (lowest
-    ratio of a muscle's sides by volume), fat_fraction (volume-weighted over all muscles).
+    ratio of a muscle's sides by volume), fat_fraction (volume-weighted over all muscles, null if the
+    volume of one is unknown, as in the table of subjects).
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
     weight = (slices.csa_mm2 * slices.slab_mm).where(~slices.overlaps.astype(bool), 0.0)
     has_fat = slices.fat_fraction.notna() & (slices.pixels > 0)
     fat = _sums(slices, weight * slices.fat_fraction, has_fat, ["subject"])
+    fat = fat[~weight.isna().groupby(slices.subject, sort=False).any().reindex(fat.index)]
     return pd.DataFrame(
         {
             "predicted_iou_lowest": shown.groupby(slices.subject, sort=False).min(),

@@ -19,7 +19,7 @@ from paravert.imaging.label_maps import pair_counts
 from paravert.imaging.masks import CORNER_TOLERANCE_MM
 from paravert.imaging.volume import Volume, read_volume
 from paravert.study.data_frames import read_frame, write_csv
-from paravert.study.reliability import paired_statistics
+from paravert.study.reliability import paired_statistics, shown_once
 from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
 from paravert.study.standard_level import (
     ALL_SLICES,
@@ -156,7 +156,7 @@ def label_agreement(
     (second - first), with _mm2 at the end of names of values in mm2, and icc_low_95 and icc_high_95 for
     icc_2_1; n_dice, dice_mean, dice_lower_quartile, dice_median, dice_upper_quartile and dice_lowest over
     the subjects with a Dice; reason, "not-labelled" if a label set lacks the muscle in all subjects, else
-    null. NaN where undefined.
+    null. NaN where undefined. Areas that are 0 in both sets are left out.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]
@@ -170,7 +170,8 @@ def label_agreement(
         unknown = [
             (own[f"csa_reason_{which}"] == NOT_LABELLED).all() for which in ("first", "second")
         ]
-        pairs = own[[f"{measure}_first", f"{measure}_second"]].astype(float).dropna()
+        pair = [f"{measure}_first", f"{measure}_second"]
+        pairs = shown_once(own[pair].astype(float).dropna(), pair)
         rows.append(
             {"level": level, "muscle": label.muscle, "side": label.side}
             | _area_agreement(*pairs.to_numpy().T)

@@ -13,8 +13,6 @@ from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted, counted_range
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK
 
-METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
-
 
 def methods_paragraph(
     configuration: Mapping,

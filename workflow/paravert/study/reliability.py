@@ -20,6 +20,7 @@ from paravert.study.accuracy import (
     IntraclassCorrelation,
     Limits,
     absolute_agreement,
+    if_enough,
     limits_of_agreement,
     mean_squares,
     paired_slice_areas,
@@ -122,7 +123,7 @@ def visit_reliability(
     pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
     measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
     sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if a
-    side is. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
+    side is. Pairs of areas or volumes that are 0 at both visits are left out. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
     has no row with fewer than two subjects. Single slices are not compared, because those of two visits
     are at different places. Empty without visits.
     """
@@ -177,10 +178,10 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
     pairs: one row per subject, muscle and side (left, right, and both, which is not computed here),
-    with the measurements first and second; rows with a null are left out. slices: the same columns, a
-    row per slice; with fewer than two subjects, or no subject with two slices, the limits of single
-    slices are null. All 12 rows are there; statistics that need more subjects are null. measure, unit: written into
-    the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
+    with the measurements first and second; rows with a null are left out, and areas and volumes that
+    are 0 twice (`shown_once`). slices: the same columns, a row per slice; with fewer than two subjects, or
+    no subject with two slices, the limits of single slices are null. All 12 rows are there; statistics
+    that need more subjects are null, see `paired_statistics`. measure, unit: written into the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
     MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
     measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
     measurement sem, smallest detectable change mdc_95, within_subject_cv (fraction), bias and
@@ -196,11 +197,22 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
                 )
                 for frame in (pairs, slices)
             )
+            if unit != "1":
+                own = shown_once(own, ["first", "second"])
             row = {"measure": measure, "unit": unit, "muscle": muscle, "side": side}
             margin = FAT_MARGIN if unit == "1" else None
             row |= paired_statistics(own["first"], own["second"], margin) | _of_slices(single)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(RELIABILITY_COLUMNS))
+
+
+def shown_once(pairs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return the pairs of which a measurement shows the muscle: not those with 0 in both columns.
+
+    pairs: one row per pair. columns: names of the two with areas or volumes. That a muscle is absent
+    twice, such as quadratus lumborum at L5/S1, tells nothing of how well it is measured.
+    """
+    return pairs[(pairs[columns] > 0).any(axis=1)]
 
 
 def paired_statistics(
@@ -213,17 +225,20 @@ def paired_statistics(
     (Bland-Altman); mdc_95 (smallest detectable change), within_subject_cv, sd (of the differences),
     trend_slope, trend_p_value, margin, equivalence_p_value, equivalent (whether that p is below .05).
     first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their unit;
-    None: MARGIN_PERCENT (5 %) of the mean of first. NaN (equivalent: None) with too few subjects.
+    None: MARGIN_PERCENT (5 %) of the mean of first. Of fewer than LEAST_COMPARED (5) subjects only
+    numbers, means, bias, sd, limits and margin are there; others, and what is undefined, are NaN
+    (equivalent: None).
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
-    both = np.column_stack([first, second])
+    both = if_enough(np.column_stack([first, second]))
     agreement, consistent = absolute_agreement(both), consistency(both)
     sem, sem_low, sem_high = standard_error_of_measurement(both)
     limits = limits_of_agreement(second, first)
     slope, p_value = trend(second, first)
+    differences = both[:, 1] - both[:, 0]
     if margin is None:
         margin = MARGIN_PERCENT / 100 * first.mean() if len(first) else np.nan
-    equivalence = equivalence_p_value(second - first, margin)
+    equivalence = equivalence_p_value(differences, margin)
     return {
         "n_subjects": len(first),
         "df": max(0, len(first) - 1),

@@ -5,7 +5,7 @@ import datetime
 import io
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +27,11 @@ from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame, read_metadata
 from paravert.study.fat_words import fat_note
 from paravert.study.flags import flag_counts
-from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
+from paravert.study.methods import methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.result_tables import basis_sentences
-from paravert.study.scans import in_order_of_visits, scan_names
+from paravert.study.scans import first_scans, in_order_of_visits, scan_names
 from paravert.study.summary import counted, plural, subjects_in_sheet
 from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
@@ -71,12 +71,14 @@ RUN = {"software_version": "paravert", "run_id": "Run", "model_sha256": "Model, 
 MODEL_NOTICE = "model_notice"
 
 
-# Captions that say what a fat fraction is.
-SHOWING_FAT = {
-    *("cohort", "normal_values", "centiles", "change", "visit_reliability", "contrasts", "models"),
-    *("weighted_contrasts", "fig6_fat_fraction", "along_spine", "distributions"),
+# Captions that say what a fat fraction is: of what shows the first scan of each subject, or all scans.
+FAT_OF_FIRST_SCANS = (
+    *("cohort", "normal_values", "centiles", "fig6_fat_fraction", "along_spine", "distributions"),
+)
+FAT_OF_ALL_SCANS = (
+    *("change", "visit_reliability", "contrasts", "models", "weighted_contrasts"),
     *("adjusted_means", "site_effects"),
-}
+)
 
 
 def write_report(
@@ -102,8 +104,8 @@ def write_report(
     previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
-    people = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS])
-    fat = fat_note(people["fat_fraction_method"])
+    people = read_frame(cohort, codebook.SUBJECT_TABLE)
+    fat = fat_notes(people)
     coverage = _read_csv(tables, "level_coverage")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
@@ -217,7 +219,7 @@ def _level_sources(cohort: Path) -> set[str]:
 def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:
     """Return the reliability between visits or raters as HTML; empty without these."""
     shown = report_tables.paired_reliability_text(reliability, source)
-    own = reliability[reliability["source"] == source]
+    own = report_tables.over_all_slices(reliability, source)
     return Markup("") if shown.empty else as_html(shown) + _basis_note(own)
 
 
@@ -229,9 +231,23 @@ def _figure_caption(figure: Output, figures: Path) -> str:
     return " ".join([caption, *basis_sentences(_read_csv(figures, figure.name))])
 
 
-def _with_fat(name: str, caption: str, note: str) -> str:
-    """Return a caption, with the note on fat fractions if the table or figure shows some."""
-    return f"{caption} {note}".strip() if name in SHOWING_FAT else caption
+def fat_notes(people: pd.DataFrame) -> dict[str, str]:
+    """Return the note on fat fractions of each table and figure that shows some, {name: note}.
+
+    people: the cohort table `subjects`, one row per scan. The note counts the scans that are shown: the
+    first of each subject (FAT_OF_FIRST_SCANS), or all (FAT_OF_ALL_SCANS).
+    """
+    shown = {FAT_OF_ALL_SCANS: people, FAT_OF_FIRST_SCANS: first_scans(people)}
+    return {
+        name: fat_note(scans["fat_fraction_method"])
+        for names, scans in shown.items()
+        for name in names
+    }
+
+
+def _with_fat(name: str, caption: str, notes: Mapping[str, str]) -> str:
+    """Return a caption, with the note on fat fractions if there is one by this name."""
+    return f"{caption} {notes.get(name, '')}".strip()
 
 
 def _basis_note(table: pd.DataFrame) -> Markup:
@@ -265,8 +281,8 @@ def _study_tables(folder: Path) -> dict[str, str]:
     found = {}
     for name, (in_words, options) in shown.items():
         table = _read_csv(folder, name)
-        of_masks = table[table["source"] == MASKS] if name == "reliability" else table
-        found[name] = as_html(in_words(table), **options) + _basis_note(of_masks)
+        own = report_tables.over_all_slices(table, MASKS) if name == "reliability" else table
+        found[name] = as_html(in_words(table), **options) + _basis_note(own)
     of_centiles = as_html(report_tables.centiles_text(centiles), empty=too_few(centiles))
     fitted = centiles[centiles["value"].notna()]
     return found | {"centiles": of_centiles + _basis_note(fitted)}

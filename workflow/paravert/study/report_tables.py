@@ -384,7 +384,7 @@ def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     table: from `reliability.mask_reliability`, or reliability.csv. Only rows of the source "masks"
     over all slices, with at least two subjects, are kept.
     """
-    own = _over_all_slices(table, MASKS)
+    own = over_all_slices(table, MASKS)
     return pd.DataFrame(
         {
             "Muscle": own["muscle"].map(_words),
@@ -406,8 +406,11 @@ def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index(["Muscle", "Side"])
 
 
-def _over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Return the rows of a source with subjects to compare, without those of single levels."""
+def over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return the rows that the report shows: of a source, over all slices, with two subjects or more.
+
+    table: reliability.csv. source: its value in the column source, such as MASKS ("masks").
+    """
     of_source = (table["source"] == source) & (table["level"] == ALL_SLICES)
     return table[of_source & (table["n_subjects"] > 1)]
 
@@ -418,7 +421,7 @@ def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.Dat
     table: reliability.csv. source: VISITS ("visits") or RATERS ("raters"). Only rows of this source
     over all slices, with at least two subjects, are kept; empty if there are none.
     """
-    own = _over_all_slices(table, source)
+    own = over_all_slices(table, source)
     rows = [
         {
             "Measure": f"{_measure(row['measure'])}, {_difference_unit(row['unit'])}",
@@ -451,6 +454,8 @@ def _measured(row: Mapping, name: str) -> str:
 
 
 def _with_interval(row: Mapping, name: str) -> str:
+    if pd.isna(row[name]):
+        return DASH
     low, high = (_measured(row, f"{name}_{end}_95") for end in ("low", "high"))
     return f"{_measured(row, name)} ({low} to {high})"
 
