@@ -221,13 +221,13 @@ def test_models_find_the_effect_of_other_columns(models):
         words = muscle.replace("_", " ")
         for label, effect in (
             (f"Pain VAS, per 1, {words}", EFFECT),
-            (f"Smoker yes, {words}", SMOKING),
-            (f"C own_9, {words}", 0),
+            (f"Smoker no, {words}, against yes", -SMOKING),  # 19 and 20 subjects
+            (f"C own_9, {words}, against a:b", 0),
         ):
             row = terms.loc[label]
             assert abs(row.estimate - effect) < 4 * row.standard_error, label
         assert terms.loc[f"Pain VAS, per 1, {words}", "unit"] == "mm2 per 1"
-        assert terms.loc[f"C own_9, {words}", "unit"] == "mm2"
+        assert terms.loc[f"C own_9, {words}, against a:b", "unit"] == "mm2"
     assert found.n_subjects.iloc[0] == 39
     assert "1 subject left out, sex or age_years or height_cm" in found.note.iloc[0]
 
