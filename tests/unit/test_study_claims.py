@@ -164,6 +164,14 @@ def test_the_order_of_the_muscles_is_counted_in_subjects():
     assert found["In men psoas major is the second largest"] == "no"
 
 
+def test_a_subject_of_whom_a_side_is_unknown_has_no_area_of_both_sides():
+    table = muscles_table(PAPER_ORDER)
+    lost = (table.subject == "M1") & (table.muscle == "psoas_major") & (table.side == "left")
+    table.loc[lost, CSA] = np.nan
+    found = claims([], table).found
+    assert found["Erector spinae is the largest muscle in all subjects"] == "in 3 of 3 subjects"
+
+
 def test_quartiles_are_compared_per_muscle_and_side():
     overlap = pd.DataFrame(
         {

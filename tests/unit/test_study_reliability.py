@@ -325,6 +325,25 @@ def test_a_subject_without_a_side_has_no_pair_of_both():
             assert set(table[measure, side]) == {expected}
 
 
+def test_a_side_without_the_muscle_does_not_enter_the_fat_of_both():
+    muscles, scans, levels = visits_of(20)
+    absent = (muscles.subject == "S003") & (muscles.side == "left")
+    muscles.loc[absent, ["csa_mean_mm2", "volume_ml", "fat_fraction"]] = [np.nan, 0.0, np.nan]
+    levels.loc[absent, ["csa_mm2", "fat_fraction"]] = [0.0, np.nan]
+    table = visit_reliability(muscles, scans, levels)
+    table = table.set_index(["level", "measure", "side"]).sort_index()
+    for level in (ALL_SLICES, "L4"):
+        own = table.loc[level, "fat_fraction"]
+        for side, expected in (("left", 19), ("right", 20), ("both", 20)):
+            assert set(own.loc[side, "n_subjects"]) == {expected}
+    right = muscles[(muscles.subject == "S003") & (muscles.side == "right")]
+    other = visit_reliability(pd.concat([muscles[muscles.subject != "S003"], right]), scans, levels)
+    other = (
+        other.set_index(["level", "measure", "side"]).sort_index().loc[ALL_SLICES, "fat_fraction"]
+    )
+    assert set(other.loc["both", "n_subjects"]) == {19}
+
+
 def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():
     shown = paired_reliability_text(visit_reliability(*visits_of(40))).reset_index()
     assert len(shown) == 36

@@ -35,7 +35,7 @@ VERSIONS = {
     "score_overlap": 4,
     "draw_preview": 3,
     "dicomseg": 1,
-    "gather_cohort": 14,
+    "gather_cohort": 15,
     "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 10,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paravert.anatomy import MUSCLES
+from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.covariates import persons
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import (
@@ -182,12 +182,14 @@ def _verdict(held: int, of: int) -> str:
 
 
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean area over sides and scans, rows: subject and sex, columns: muscle."""
-    means = (
-        muscles.groupby(["subject", "sex", "muscle"], observed=True, dropna=False)[CSA]
-        .mean()
-        .unstack("muscle")
-    )
+    """Return the mean area of both sides, each the mean over scans; rows: subject and sex, columns: muscle.
+
+    Without subjects in whom that of a muscle and side is unknown.
+    """
+    keys = ["subject", "sex", "muscle"]
+    sides = muscles.groupby([*keys, "side"], observed=True, dropna=False)[CSA].mean()
+    both = sides.groupby(level=keys, observed=True, dropna=False).sum(min_count=len(SIDES))
+    means = (both / len(SIDES)).unstack("muscle")
     return means.reindex(columns=list(MUSCLES)).dropna()
 
 

@@ -26,6 +26,7 @@ from paravert.study.accuracy import (
     subject_areas,
     trend,
 )
+from paravert.study.both_sides import joined
 from paravert.study.change import MEASURES, REPEAT_YEARS, two_scans
 from paravert.study.data_frames import read_by_scan
 from paravert.study.scans import scan_keys
@@ -121,8 +122,8 @@ def visit_reliability(
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
     pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
     measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
-    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if a
-    side is. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
+    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if that
+    of a side is unknown; a side without the muscle does not enter the fat fraction. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
     has no row with fewer than two subjects. Single slices are not compared, because those of two visits
     are at different places. Empty without visits.
     """
@@ -165,11 +166,12 @@ def _of_visits(
 
 def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd.DataFrame:
     """Return the measures of a scan by subject, muscle and side, of left, right and both."""
-    sides = scan[measures].assign(fat=scan["fat_fraction"] * scan[weight])
-    both = sides.groupby(level=["subject", "muscle"], observed=True).sum(min_count=len(SIDES))
-    both["fat_fraction"] = both["fat"] / both[weight]
+    sizes = sorted(set(measures) - {"fat_fraction"}, key=lambda name: name != weight)
+    both = joined(scan, ["subject", "muscle"], sizes, "fat_fraction")
     both = both.assign(side=BOTH).set_index("side", append=True)
-    plain = [one.reset_index().astype({"muscle": str, "side": str}) for one in (sides, both)]
+    plain = [
+        one.reset_index().astype({"muscle": str, "side": str}) for one in (scan[measures], both)
+    ]
     return pd.concat(plain, ignore_index=True).set_index(["subject", "muscle", "side"])
 
 
