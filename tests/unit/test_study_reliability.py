@@ -220,6 +220,21 @@ def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
     np.testing.assert_allclose(own["bias"], 30 * PIXEL_MM2)
     assert set(own["n_slices"]) == {20 * 4}
     assert (own["icc_2_1"] < own["icc_3_1"]).all()
+    # A second rater who misses the smallest slice has a larger mean of the same others.
+    first = overlap[overlap["slice"] > 1].drop(columns="pixels_truth2")
+    smallest = first.groupby(["subject", "muscle", "side"])["pixels_truth"].transform("min")
+    ends = first["pixels_truth"] == smallest
+    found = rater_reliability(
+        first.assign(pixels_truth2=first["pixels_truth"].where(~ends, 0.0)), levels
+    )
+    found = found[(found["level"] == ALL_SLICES) & (found["side"] == "left")].set_index("muscle")
+    own = first[(first["muscle"] == "multifidus") & (first["side"] == "left")]
+    means = [
+        rows.groupby("subject")["pixels_truth"].mean().mean()
+        for rows in (own, own[~ends[own.index]])
+    ]
+    assert found.loc["multifidus", "bias"] == pytest.approx(PIXEL_MM2 * (means[1] - means[0]))
+    assert found.loc["multifidus", "slice_bias"] < 0 < found.loc["multifidus", "bias"]
     none = rater_reliability(overlap.assign(pixels_truth2=np.nan), levels)
     assert none.empty
 

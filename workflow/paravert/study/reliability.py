@@ -4,7 +4,7 @@ Intraclass correlations, standard error of measurement, smallest detectable chan
 variation, Bland-Altman limits for subjects and for single slices, and a test of equivalence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from paravert.study.accuracy import (
     absolute_agreement,
     limits_of_agreement,
     mean_squares,
+    nearest_slice_areas,
     paired_slice_areas,
     subject_areas,
     trend,
@@ -60,14 +61,15 @@ def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.Da
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
     slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side
     (left, right, both), with the columns of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is
-    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means over
-    all its slices, and each vertebra or disc, for means over the slices nearest to it; one with fewer
-    than two subjects has no row.
+    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means as
+    csa_mean_mm2 of the study, each over the slices in which mask or prediction itself shows the muscle (0
+    if none does); and each vertebra or disc, for means over the slices nearest to it in which either
+    shows the muscle. One with fewer than two subjects has no row.
     """
-    tables = [_of_masks(overlap).assign(level=ALL_SLICES)]
+    tables = [_of_masks(overlap, subject_areas).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
     for level, own in _by_level(placed):
-        tables.append(_compared(_of_masks(own)).assign(level=level))
+        tables.append(_compared(_of_masks(own, nearest_slice_areas)).assign(level=level))
     return pd.concat(tables, ignore_index=True).assign(source=MASKS, comparison=MASK_AND_NETWORK)
 
 
@@ -89,10 +91,12 @@ def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.D
     return found.assign(source=RATERS, comparison=TWO_RATERS)
 
 
-def _of_masks(overlap: pd.DataFrame) -> pd.DataFrame:
+def _of_masks(
+    overlap: pd.DataFrame, areas_of: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
     pairs, slices = (
-        areas(overlap).rename(columns=names) for areas in (subject_areas, paired_slice_areas)
+        areas(overlap).rename(columns=names) for areas in (areas_of, paired_slice_areas)
     )
     return reliability(pairs, slices, "csa", "mm2")
 
