@@ -124,7 +124,7 @@ def visit_reliability(
 
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
-    pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
+    pairs known to be REPEAT_YEARS (0.25) years or more apart are left out, as they show a change. One row per level,
     measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
     sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if that
     of a side is unknown; a side without the muscle does not enter the fat fraction. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
@@ -156,7 +156,7 @@ def _of_visits(
 ) -> pd.DataFrame:
     """Return the reliability of measures (unit by column). weight: column that weights fat fractions."""
     first, second = two_scans(rows, subjects, (0, 1))
-    near = ~(second["years"] - first["years"] > REPEAT_YEARS)
+    near = ~(second["years"] - first["years"] >= REPEAT_YEARS)
     first, second = (
         _with_both_sides(scan[near], list(measures), weight) for scan in (first, second)
     )
