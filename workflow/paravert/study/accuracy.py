@@ -236,9 +236,9 @@ def compared_areas(
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects that the
     network was not trained on. level: the standard level, the vertebra or disc at which the study compares
-    scans. Keys: "all slices", for each one's mean over the slices that show the muscle; before it, if `level.used` (at least 80 % of the
-    subjects have values there), the name of the standard level, such as "L3/4", for areas interpolated
-    there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
+    scans. Keys: "all slices", for each one's mean over the slices that show the muscle; before it, if
+    `level.used` (at least 80 % of the subjects have values there), the name of the standard level, such
+    as "L3/4", for areas interpolated there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
     `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over the
     scans (or all slices) of a subject; a muscle and side that neither mask nor prediction shows has no row.
     """
