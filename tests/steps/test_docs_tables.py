@@ -193,7 +193,7 @@ def test_9_change_between_visits(asked):
     expected = (GROWTH - 1) * first.groupby(["muscle", "side"]).volume_ml.mean()
     for key, row in found.iterrows():
         assert row["change", "mean"] == pytest.approx(expected[key])
-        assert row["change_per_year", "mean"] == pytest.approx(expected[key] / YEARS)
+        assert row["per_year", "mean"] == pytest.approx(expected[key] / YEARS)
 
 
 def test_10_join_with_another_table(asked):

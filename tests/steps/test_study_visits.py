@@ -25,7 +25,7 @@ from paravert.study.inference import ADJUSTED, OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.models import fit_models, model_data
 from paravert.study.ratings import COLUMNS as RATING_COLUMNS
 from paravert.study.report import counts
-from paravert.study.report_tables import change_text
+from paravert.study.report_tables import change_text, weighted_mean_sd
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_names
 from paravert.study.selection import one_row_per_subject
 from paravert.study.summary import accept_ledger, summary_of
@@ -350,6 +350,32 @@ def test_the_report_shows_the_mean_change_per_year(cohort):
     assert set(area["Change"]) == {"10 ± 0 (12)"}
     assert set(area["Change per year"]) == {"5 ± 0 (12)"}
     assert set(area["Years"]) == {"2.0 ± 0.0 (12)"}
+
+
+def test_the_mean_change_per_year_is_weighted_by_years():
+    change = pd.DataFrame(
+        {
+            "measure": "csa_mean_mm2", "unit": "mm2", "muscle": "multifidus", "side": "left",
+            "change": [-2.0, -78.0, 21.0, -14.0, 5.0], "years": [1.5, 2.0, 0.25, 0.1, np.nan],
+        }
+    )  # fmt: skip
+    change["change_per_year"] = (change.change / change.years).where(change.years >= 0.25)
+    row = change_text(change).iloc[0]
+    assert row["Change"] == "−14 ± 38 (5)"
+    rates, years = change.change_per_year[:3], change.years[:3]
+    mean = (-2 - 78 + 21) / (1.5 + 2 + 0.25)
+    sd = np.sqrt(np.average((rates - mean) ** 2, weights=years) / (1 - sum((years / 3.75) ** 2)))
+    assert row["Change per year"] == f"−{-mean:.0f} ± {sd:.0f} (3)"
+
+
+def test_the_weighted_sd_finds_that_of_the_values():
+    random = np.random.default_rng(1)
+    values, weights = random.normal(5, 10, (4000, 4)), pd.Series([0.25, 1.0, 2.0, 4.0])
+    found = np.array([weighted_mean_sd(pd.Series(row), weights) for row in values])
+    assert found[:, 0].mean() == pytest.approx(5, abs=0.3)
+    assert (found[:, 1] ** 2).mean() == pytest.approx(100, rel=0.05)
+    equal = weighted_mean_sd(pd.Series(values[0]), pd.Series(2.0, range(4)))
+    assert equal == pytest.approx((values[0].mean(), values[0].std(ddof=1)))
 
 
 def test_a_study_with_visits_and_nobody_analysed_has_its_tables(tmp_path):

@@ -719,6 +719,8 @@ def test_the_figure_along_the_spine_shows_means_of_both_sides_with_the_band_of_t
     parts[1]["csa_mm2"] += 100
     levels = pd.concat(parts).assign(sex="F")
     levels.loc[(levels.subject == "S2") & (levels.level_position < 3), "csa_mm2"] = np.nan
+    absent = (levels.muscle == "multifidus") & (levels.side == "left") & (levels.level == "L4")
+    levels.loc[absent, ["csa_mm2", "fat_fraction"]] = [0.0, np.nan]
     found = level_means(levels)
     own = found[(found.muscle == "psoas_major") & (found.measure == "csa_mm2")]
     own = own.set_index("level_position")
@@ -731,4 +733,9 @@ def test_the_figure_along_the_spine_shows_means_of_both_sides_with_the_band_of_t
     assert own.high_95[4.0] - own["mean"][4.0] == pytest.approx(half, rel=1e-3)
     fat = found[(found.muscle == "psoas_major") & (found.measure == "fat_fraction")]
     assert fat.set_index("level_position")["mean"][4.0] == pytest.approx(0.4, rel=0.05)
+    one_side = found[(found.muscle == "multifidus") & (found.measure == "fat_fraction")]
+    assert one_side.set_index("level_position").n_subjects[4.0] == 2
+    right = levels[(levels.muscle == "multifidus") & (levels.side == "right")]
+    right = right[right.level == "L4"].fat_fraction.mean()
+    assert one_side.set_index("level_position")["mean"][4.0] == pytest.approx(right)
     assert len(draw_level_curves(found).axes) == 8

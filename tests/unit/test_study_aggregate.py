@@ -166,7 +166,8 @@ def test_the_configured_method_becomes_the_fat_fraction(tables):
     assert rows.lean_csa_mm2.iloc[0] == pytest.approx(700)
 
 
-def subject_of(muscles, slices):
+def subject_of(muscles, slices, **at_level):
+    """Return the subject of the rows. at_level: columns at the standard level, of the rows of muscles."""
     convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
     convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings", "image_digests"])
     convert |= dict.fromkeys(column.name for column in HEADER_COLUMNS)
@@ -177,9 +178,11 @@ def subject_of(muscles, slices):
         "removed_mm2": [3.0],
     }
     people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
-    at_level = np.where(muscles.side == "left", 300.0, 500.0)
-    fat = np.where(muscles.side == "left", 0.1, 0.3)
-    muscles = muscles.assign(csa_at_level_mm2=at_level, fat_fraction_at_level=fat)
+    left = muscles.side == "left"
+    muscles = muscles.assign(
+        csa_at_level_mm2=np.where(left, 300.0, 500.0),
+        fat_fraction_at_level=np.where(left, 0.1, 0.3),
+    ).assign(**at_level)
     rows = cohort_subjects(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
     return rows.iloc[0]
 
@@ -197,6 +200,39 @@ def test_a_subject_adds_up_its_muscles(tables):
     assert row.asymmetry_psoas_major == pytest.approx(150 / 675)
     assert pd.isna(row.asymmetry_multifidus)
     assert row.fat_fraction_psoas_major == pytest.approx((1600 + 0.2 * 5600) / 12600)
+
+
+@pytest.mark.parametrize("lost", ["size", "fat"])
+def test_the_fat_of_both_sides_is_unknown_if_that_of_one_is(tables, lost):
+    slices = cohort_slices(*tables, NO_LEVELS_KNOWN, "otsu_subject")
+    muscles = cohort_muscles(slices)
+    left = (muscles.muscle == "psoas_major") & (muscles.side == "left")
+    at_level = pd.DataFrame(
+        {"csa_at_level_mm2": 300.0, "fat_fraction_at_level": 0.2}, muscles.index
+    )
+    at_level.loc[left, "fat_fraction_at_level"] = np.nan
+    muscles.loc[left, "fat_fraction"] = np.nan
+    if lost == "size":  # as of a side that failed the review
+        at_level.loc[left, "csa_at_level_mm2"] = np.nan
+        muscles.loc[left, ["csa_mean_mm2", "volume_ml"]] = np.nan
+    row = subject_of(muscles, slices, **at_level)
+    unknown = ["fat_fraction_psoas_major", "fat_level_psoas_major", "fat_fraction"]
+    assert row[unknown].isna().all()
+    assert row.fat_fraction_erector_spinae == pytest.approx((1600 + 0.2 * 5600) / 12600)
+
+
+def test_a_side_without_the_muscle_does_not_enter_the_fat_of_both(tables):
+    slices = cohort_slices(*tables, NO_LEVELS_KNOWN, "otsu_subject")
+    muscles = cohort_muscles(slices)  # multifidus right is absent
+    absent = (muscles.muscle == "multifidus") & (muscles.side == "right")
+    at_level = pd.DataFrame(
+        {"csa_at_level_mm2": 300.0, "fat_fraction_at_level": 0.2}, muscles.index
+    )
+    at_level.loc[absent] = [0.0, np.nan]
+    row = subject_of(muscles, slices, **at_level)
+    assert row.fat_fraction_multifidus == pytest.approx(1600 / 7000)
+    assert row.fat_level_multifidus == pytest.approx(0.2)
+    assert row.fat_fraction == pytest.approx((4 * 1600 + 3 * 0.2 * 5600) / (4 * 7000 + 3 * 5600))
 
 
 def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):

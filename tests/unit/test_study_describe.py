@@ -9,9 +9,11 @@ from paravert.study.accuracy import (
     area_agreement,
     compared_areas,
     held_out_rows,
+    nearest_slice_areas,
     subject_areas,
     table1_iou,
 )
+from paravert.study.aggregate import MEAN_FAT_COLUMNS, cohort_muscles
 from paravert.study.data_frames import read_frame, with_ordered_categories
 from paravert.study.describe import (
     cohort_description,
@@ -110,10 +112,33 @@ def area_table(truth, prediction, pixel_mm2=0.5):
 
 
 def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_the_muscle():
-    overlap = area_table({"S1": [100, 200, 0, 0]}, {"S1": [120, 180, 60, 0]})
+    overlap = area_table({"S1": [100, 200, 0, 0, 90]}, {"S1": [120, 180, 60, 0, 0]})
     row = subject_areas(overlap).iloc[0]
-    assert row.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 0) / 3)
+    assert row.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 90) / 3)
     assert row.prediction_mm2 == pytest.approx(0.5 * (120 + 180 + 60) / 3)
+    near = nearest_slice_areas(overlap).iloc[0]
+    assert near.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 0 + 90) / 4)
+    assert near.prediction_mm2 == pytest.approx(0.5 * (120 + 180 + 60 + 0) / 4)
+
+
+def test_areas_of_masks_are_the_area_that_the_study_reports():
+    random = np.random.default_rng(1)
+    areas = random.integers(100, 900, 8) * (random.random(8) > 0.3)
+    row = subject_areas(area_table({"S1": areas + 1}, {"S1": areas})).iloc[0]
+    slices = pd.DataFrame(
+        {"subject": "S1", "muscle": "psoas_major", "side": "left", "pixels": areas}
+        | {"csa_mm2": 0.5 * areas, "slab_mm": 4.0, "overlaps": False, "csa_reason": None}
+        | {"stack": 1, "slice": range(8), "fat_fraction_reason": None, "level_position": np.nan}
+        | {"position_mm": 0.0}
+        | dict.fromkeys(MEAN_FAT_COLUMNS, 0.1)
+    )
+    others = [slices.assign(muscle=label.muscle, side=label.side) for label in LABELS]
+    muscles = cohort_muscles(pd.concat(others, ignore_index=True))
+    assert row.prediction_mm2 == pytest.approx(muscles.csa_mean_mm2.iloc[0])
+
+
+def test_a_muscle_that_neither_shows_has_no_area():
+    assert subject_areas(area_table({"S1": [0, 0]}, {"S1": [0, 0]})).empty
 
 
 def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():

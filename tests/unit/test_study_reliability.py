@@ -223,6 +223,21 @@ def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
     np.testing.assert_allclose(own["bias"], 30 * PIXEL_MM2)
     assert set(own["n_slices"]) == {20 * 4}
     assert (own["icc_2_1"] < own["icc_3_1"]).all()
+    # A second rater who misses the smallest slice has a larger mean of the same others.
+    first = overlap[overlap["slice"] > 1].drop(columns="pixels_truth2")
+    smallest = first.groupby(["subject", "muscle", "side"])["pixels_truth"].transform("min")
+    ends = first["pixels_truth"] == smallest
+    found = rater_reliability(
+        first.assign(pixels_truth2=first["pixels_truth"].where(~ends, 0.0)), levels
+    )
+    found = found[(found["level"] == ALL_SLICES) & (found["side"] == "left")].set_index("muscle")
+    own = first[(first["muscle"] == "multifidus") & (first["side"] == "left")]
+    means = [
+        rows.groupby("subject")["pixels_truth"].mean().mean()
+        for rows in (own, own[~ends[own.index]])
+    ]
+    assert found.loc["multifidus", "bias"] == pytest.approx(PIXEL_MM2 * (means[1] - means[0]))
+    assert found.loc["multifidus", "slice_bias"] < 0 < found.loc["multifidus", "bias"]
     none = rater_reliability(overlap.assign(pixels_truth2=np.nan), levels)
     assert none.empty
 
@@ -338,8 +353,9 @@ def test_reliability_between_visits_finds_the_planted_error():
 
 def test_visits_more_than_three_months_apart_are_no_repeated_measurements():
     years = {f"S{number:03d}": 0.1 if number < 30 else 2.0 for number in range(50)}
+    years["S000"] = 0.25  # has a change per year
     table = visit_reliability(*visits_of(50, years))
-    assert set(table.n_subjects) == {30}
+    assert set(table.n_subjects) == {29}
     assert set(table.level) == {ALL_SLICES, "L4"}
 
 
@@ -381,6 +397,25 @@ def test_the_report_tells_the_subjects_of_the_rows_that_it_shows():
     assert set(table.n_subjects) == {40, 10}
     shown = report._paired_reliability(with_basis("reliability", table), "visits")
     assert "t with 39 degrees of freedom; 40 subjects; 40 rows." in " ".join(shown.split())
+
+
+def test_a_side_without_the_muscle_does_not_enter_the_fat_of_both():
+    muscles, scans, levels = visits_of(20)
+    absent = (muscles.subject == "S003") & (muscles.side == "left")
+    muscles.loc[absent, ["csa_mean_mm2", "volume_ml", "fat_fraction"]] = [np.nan, 0.0, np.nan]
+    levels.loc[absent, ["csa_mm2", "fat_fraction"]] = [0.0, np.nan]
+    table = visit_reliability(muscles, scans, levels)
+    table = table.set_index(["level", "measure", "side"]).sort_index()
+    for level in (ALL_SLICES, "L4"):
+        own = table.loc[level, "fat_fraction"]
+        for side, expected in (("left", 19), ("right", 20), ("both", 20)):
+            assert set(own.loc[side, "n_subjects"]) == {expected}
+    right = muscles[(muscles.subject == "S003") & (muscles.side == "right")]
+    other = visit_reliability(pd.concat([muscles[muscles.subject != "S003"], right]), scans, levels)
+    other = (
+        other.set_index(["level", "measure", "side"]).sort_index().loc[ALL_SLICES, "fat_fraction"]
+    )
+    assert set(other.loc["both", "n_subjects"]) == {19}
 
 
 def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():

@@ -286,6 +286,9 @@ def z_column(measure: str, muscle: str) -> str:
     return f"z_{measure.replace('fat_fraction', 'fat')}_{muscle}"
 
 
+ONE_SIDE = "null if one is unknown, that of the other if the muscle is absent on one"
+
+
 def _per_muscle(muscle: str) -> tuple[Column, ...]:
     name = muscle.replace("_", " ")
     return (
@@ -299,10 +302,10 @@ def _per_muscle(muscle: str) -> tuple[Column, ...]:
             meaning=f"{name}: csa_at_level_mm2 of the table muscles, left + right",
         ),
         Column(f"volume_{muscle}_ml", NUMBER, "ml", meaning=f"{name}: volume, left + right"),
-        fraction(f"fat_fraction_{muscle}", meaning=f"{name}: volume-weighted over both sides"),
+        fraction(f"fat_fraction_{muscle}", meaning=f"{name}: volume-weighted over both sides; {ONE_SIDE}"),
         fraction(
             f"fat_level_{muscle}",
-            meaning=f"{name}: fat_fraction_at_level, area-weighted over both sides",
+            meaning=f"{name}: fat_fraction_at_level, area-weighted over both sides; {ONE_SIDE}",
         ),
         Column(
             f"asymmetry_{muscle}", NUMBER, "1", minimum=-2, maximum=2,
@@ -340,7 +343,7 @@ SUBJECT_TABLE = Table(
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
         fraction(
             "fat_fraction",
-            "volume-weighted fat fraction of all eight muscles; null if volume_ml is",
+            "volume-weighted fat fraction of all eight muscles; null if that of one is unknown",
         ),
         FAT_FRACTION_REASON,
         Column(

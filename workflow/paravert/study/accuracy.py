@@ -38,6 +38,7 @@ PLACE_COLUMNS = (
     *("subject", "stack_id", "slice", "muscle", "side"),
     *("level_position", "position_mm", "slab_mm", "overlaps"),
 )
+AREA_COLUMNS = ("truth_mm2", "prediction_mm2")
 BOTH = "both"  # sum of left and right
 LEAST_COMPARED = (
     5  # subjects; of fewer there is no correlation, error of measurement, trend or test
@@ -190,21 +191,44 @@ def paired_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
 def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    One row per subject, muscle and side (left, right, and both, the sum of the two means; no row if a
-    side is missing). Columns: subject, muscle, side, truth_mm2, prediction_mm2: means over the slices of
-    all scans of the subject in which mask or prediction shows the muscle, with an area of 0 where one of
-    them does not; rows with review_failed are left out.
+    As csa_mean_mm2 of the study, each is the mean over the slices that show the muscle: truth_mm2 over
+    those in which the mask does, prediction_mm2 over those in which the prediction does. So a muscle that
+    the network misses at its ends has a larger mean, as in the study. overlap: rows of the cohort table
+    `overlap`, one per slice, muscle and side with a manual mask; slices of all scans of a subject count
+    alike. One row per subject, muscle and side (left, right, and both, the sum of the two means; no row if
+    a side is missing). Columns: subject, muscle, side, truth_mm2, prediction_mm2. A mean is 0 if its
+    source shows the muscle in no slice; if neither does, there is no row. Rows with review_failed are
+    left out.
+    """
+    areas = paired_slice_areas(overlap)
+    shown = areas.assign(**{name: areas[name].where(areas[name] > 0) for name in AREA_COLUMNS})
+    return _with_both_sides(shown)
+
+
+def nearest_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean area of each muscle of each subject over the slices nearest to a level, in mm2.
+
+    overlap: such rows of the cohort table `overlap`. Rows and columns as from `subject_areas`, but both
+    means are over the slices in which mask or prediction shows the muscle, with an area of 0 where one of
+    them does not, as an area at a level is interpolated from slices without the muscle, too.
     """
     return _with_both_sides(paired_slice_areas(overlap))
 
 
 def _with_both_sides(areas: pd.DataFrame) -> pd.DataFrame:
-    """Return the means of truth_mm2 and prediction_mm2 per subject, muscle and side, and of side "both"."""
+    """Return the means of truth_mm2 and prediction_mm2 per subject, muscle and side, and of side "both".
+
+    A null does not enter a mean.
+    """
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
-    columns = ["truth_mm2", "prediction_mm2"]
+    sides = sides.fillna(dict.fromkeys(AREA_COLUMNS, 0.0))  # null in all slices: not shown
     grouped = sides.groupby(["subject", "muscle"])
-    both = grouped[columns].sum()[grouped.size() == len(SIDES)].reset_index().assign(side=BOTH)
+    both = (
+        grouped[list(AREA_COLUMNS)]
+        .sum()[grouped.size() == len(SIDES)]
+        .reset_index()
+        .assign(side=BOTH)
+    )
     return pd.concat([sides, both[sides.columns]], ignore_index=True)
 
 
@@ -215,11 +239,11 @@ def compared_areas(
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects that the
     network was not trained on. level: the standard level, the vertebra or disc at which the study compares
-    scans. Keys: "all slices", for means over all slices; before it, if `level.used` (at least 80 % of the
-    subjects have values there), the name of the standard level, such as "L3/4", for areas interpolated
-    there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
+    scans. Keys: "all slices", for each one's mean over the slices that show the muscle; before it, if
+    `level.used` (at least 80 % of the subjects have values there), the name of the standard level, such
+    as "L3/4", for areas interpolated there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
     `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over the
-    scans of a subject; a muscle and side that neither mask nor prediction shows has no row.
+    scans (or all slices) of a subject; a muscle and side that neither mask nor prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:
@@ -258,9 +282,9 @@ def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.Dat
         both = both[both["level_position"] == level].drop(columns="level_position")
         subject_of = dict(zip(scan, own["subject"], strict=True))
         parts.append(both.assign(subject=both["subject"].map(subject_of)))
-    columns = ["subject", "muscle", "side", "truth_mm2", "prediction_mm2"]
+    columns = ["subject", "muscle", "side", *AREA_COLUMNS]
     areas = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
-    values = areas[columns[3:]].astype(float)
+    values = areas[list(AREA_COLUMNS)].astype(float)
     return _with_both_sides(areas[values.notna().all(axis=1) & (values > 0).any(axis=1)])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.both_sides import fat_amount
 from paravert.study.level_areas import range_volumes
 from paravert.tables import (
     ABSENT,
@@ -121,6 +122,15 @@ class _Groups:
         with np.errstate(invalid="ignore"):
             return self.sums(values.astype(float) * weights, known) / self.sums(weights, known)
 
+    def joined_fat(self, fat: pd.Series, size: pd.Series, among: np.ndarray) -> np.ndarray:
+        """Return the fat fraction of the rows of each entry together, by the rule of `both_sides.joined`.
+
+        fat: fat fractions; size: volumes or areas; both one per row of `code`, null if unknown. among:
+        (rows,) bool, the rows to use. NaN if a value is unknown or the muscle is absent in all rows.
+        """
+        with np.errstate(invalid="ignore"):
+            return self.sums(fat_amount(size, fat), among) / self.sums(size, among)
+
 
 def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
     keys = pd.MultiIndex.from_frame(rows[index.names]) if index.nlevels > 1 else rows[index.name]
@@ -214,7 +224,8 @@ def cohort_subjects(
     convert, segment: rows of the analysed scans in the shard tables tables.CONVERT and tables.SEGMENT.
     people: covariates, indexed by subject, from `people.covariates_of`. The columns are those of
     codebook.SUBJECT_TABLE but n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of
-    convert, in its order. A sum is null if a part is null.
+    convert, in its order. A sum is null if a part is null; a fat fraction if that of a part is unknown,
+    where a part in which the muscle is absent does not count.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)
@@ -223,8 +234,7 @@ def cohort_subjects(
     rows["coverage_mm"] = _coverage_mm(slices, rows.index)
     rows["volume_ml"] = groups.sums(muscles.volume_ml, everything)
     rows["lean_volume_ml"] = groups.sums(_lean_volume_ml(muscles), everything)
-    fat_fraction = groups.means(muscles.fat_fraction, muscles.volume_ml, everything)
-    rows["fat_fraction"] = np.where(rows.volume_ml.notna(), fat_fraction, np.nan)
+    rows["fat_fraction"] = groups.joined_fat(muscles.fat_fraction, muscles.volume_ml, everything)
     rows["fat_fraction_reason"] = _reasons(muscles, ["subject"]).reindex(rows.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
     rows = rows.join(_sequences(slices))
@@ -265,8 +275,8 @@ def _muscle_of_subject(
     return {
         "csa_{}_mm2": both,
         "csa_level_{}_mm2": groups.sums(at_level, own),
-        "fat_level_{}": groups.means(muscles.fat_fraction_at_level, at_level, own),
+        "fat_level_{}": groups.joined_fat(muscles.fat_fraction_at_level, at_level, own),
         "volume_{}_ml": groups.sums(muscles.volume_ml, own),
-        "fat_fraction_{}": groups.means(muscles.fat_fraction, muscles.volume_ml, own),
+        "fat_fraction_{}": groups.joined_fat(muscles.fat_fraction, muscles.volume_ml, own),
         "asymmetry_{}": asymmetry,
     }

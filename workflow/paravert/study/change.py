@@ -4,7 +4,8 @@ import pandas as pd
 
 from paravert.study.scans import in_order_of_visits, scan_keys, years_of
 
-# Up to this interval two scans are repeats of each other (reliability); a change per year needs it.
+# Below this interval two scans are repeats of each other (reliability); from it on they show a change
+# per year. No pair is both.
 REPEAT_YEARS = 0.25
 MEASURES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
 CHANGE_COLUMNS = (

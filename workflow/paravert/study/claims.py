@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paravert.anatomy import MUSCLES
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.accuracy import CONFIDENCE
 from paravert.study.covariates import persons
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import (
@@ -34,10 +35,10 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
     pairs: one row per slice, muscle and side with subject, muscle, area_mm2 (of the manual mask)
     and iou; rows with a null are left out. samples, seed: of the bootstrap over subjects. Returns
     one dict per correlation with keys of inference.CONTRAST_COLUMNS: muscle ("" for all), estimate
-    (rho), its 95 % percentile interval low_95 and high_95, p_value from the bootstrap's standard
-    error of the z transform (Fisher 1915), n_subjects, n_rows and others. With fewer than
-    LEAST_RESAMPLED (5) subjects it has a note instead of interval and p value; if area or IoU does
-    not vary, instead of the estimate, too.
+    (rho), its 95 % interval low_95 and high_95, p_value, df, n_subjects, n_rows and others. Interval and p
+    value: t with df = n_subjects - 1 on the z transform (Fisher 1915), whose error is the SD of z over the
+    bootstrap samples. With fewer than LEAST_RESAMPLED (5) subjects, or without such an SD, it has a note
+    instead of interval, p value and df; if area or IoU does not vary, instead of the estimate, too.
     """
     rows = []
     for muscle in ("", *MUSCLES):
@@ -76,12 +77,25 @@ def _spearman(known: pd.DataFrame, samples: int, seed: int) -> dict:
     drawn = np.random.default_rng(seed).multinomial(
         subjects, np.full(subjects, 1 / subjects), samples
     )
-    resampled = _correlation(drawn @ sums)
-    error = float(np.nanstd(np.arctanh(resampled), ddof=1))
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
-    p_value = float(2 * stats.norm.sf(abs(np.arctanh(value)) / error)) if error > 0 else np.nan
-    ends = {"low_95": float(low), "high_95": float(high)}
-    return {"estimate": value, **ends, "p_value": p_value, "covariance": BOOTSTRAP}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z, resampled = np.arctanh(value), np.arctanh(_correlation(drawn @ sums))
+    finite = resampled[np.isfinite(resampled)]
+    error = finite.std(ddof=1) if len(finite) > 1 else 0.0
+    if not error > 0 or not np.isfinite(z):
+        return {
+            "estimate": value,
+            "note": "no interval: bootstrap samples whose correlations are alike",
+        }
+    df = subjects - 1
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, df) * error
+    return {
+        "estimate": value,
+        "low_95": float(np.tanh(z - reach)),
+        "high_95": float(np.tanh(z + reach)),
+        "p_value": float(2 * stats.t.sf(abs(z) / error, df)),
+        "df": df,
+        "covariance": BOOTSTRAP,
+    }
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:
@@ -182,12 +196,14 @@ def _verdict(held: int, of: int) -> str:
 
 
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean area over sides and scans, rows: subject and sex, columns: muscle."""
-    means = (
-        muscles.groupby(["subject", "sex", "muscle"], observed=True, dropna=False)[CSA]
-        .mean()
-        .unstack("muscle")
-    )
+    """Return the mean area of both sides, each the mean over scans; rows: subject and sex, columns: muscle.
+
+    Without subjects in whom that of a muscle and side is unknown.
+    """
+    keys = ["subject", "sex", "muscle"]
+    sides = muscles.groupby([*keys, "side"], observed=True, dropna=False)[CSA].mean()
+    both = sides.groupby(level=keys, observed=True, dropna=False).sum(min_count=len(SIDES))
+    means = (both / len(SIDES)).unstack("muscle")
     return means.reindex(columns=list(MUSCLES)).dropna()
 
 

@@ -157,8 +157,9 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         f" {numbers[1]} quantiles.",
         f"The models include {counted_range(fitted['n_subjects'], 'subject')} with complete data.",
         "p values of planned comparisons were corrected by Holm's method within each family.",
-        f"Intervals of medians and of rank correlations are from {samples} bootstrap samples of subjects"
-        f" (seed {configuration['seed']}).",
+        f"Intervals of medians are from {samples} bootstrap samples of subjects (seed"
+        f" {configuration['seed']}); those of rank correlations are t intervals of Fisher's z with its SD over"
+        " such samples.",
         "The effects of sex and age on the fat fraction were repeated for every combination of estimator,"
         " mask (as it is, eroded by a pixel), quality cut (none, sections of predicted IoU"
         f" {configuration['fit_models']['quality_cut']:g} or more, scans without flags) and level (all"

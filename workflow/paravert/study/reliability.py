@@ -4,7 +4,7 @@ Intraclass correlations, standard error of measurement, smallest detectable chan
 variation, Bland-Altman limits for subjects and for single slices, and a test of equivalence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,12 @@ from paravert.study.accuracy import (
     if_enough,
     limits_of_agreement,
     mean_squares,
+    nearest_slice_areas,
     paired_slice_areas,
     subject_areas,
     trend,
 )
+from paravert.study.both_sides import joined
 from paravert.study.change import MEASURES, REPEAT_YEARS, two_scans
 from paravert.study.data_frames import read_by_scan
 from paravert.study.scans import scan_keys
@@ -60,14 +62,15 @@ def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.Da
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
     slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side
     (left, right, both), with the columns of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is
-    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means over
-    all its slices, and each vertebra or disc, for means over the slices nearest to it; one with fewer
-    than two subjects has no row.
+    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means as
+    csa_mean_mm2 of the study, each over the slices in which mask or prediction itself shows the muscle (0
+    if none does); and each vertebra or disc, for means over the slices nearest to it in which either
+    shows the muscle. One with fewer than two subjects has no row.
     """
-    tables = [_of_masks(overlap).assign(level=ALL_SLICES)]
+    tables = [_of_masks(overlap, subject_areas).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
     for level, own in _by_level(placed):
-        tables.append(_compared(_of_masks(own)).assign(level=level))
+        tables.append(_compared(_of_masks(own, nearest_slice_areas)).assign(level=level))
     return pd.concat(tables, ignore_index=True).assign(source=MASKS, comparison=MASK_AND_NETWORK)
 
 
@@ -89,10 +92,12 @@ def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.D
     return found.assign(source=RATERS, comparison=TWO_RATERS)
 
 
-def _of_masks(overlap: pd.DataFrame) -> pd.DataFrame:
+def _of_masks(
+    overlap: pd.DataFrame, areas_of: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
     pairs, slices = (
-        areas(overlap).rename(columns=names) for areas in (subject_areas, paired_slice_areas)
+        areas(overlap).rename(columns=names) for areas in (areas_of, paired_slice_areas)
     )
     return reliability(pairs, slices, "csa", "mm2")
 
@@ -118,14 +123,15 @@ def visit_reliability(
 ) -> pd.DataFrame:
     """Return the reliability of area, volume and fat fraction between two visits of a subject.
 
-    muscles, subjects, levels: the cohort tables. First and second measurement are the first two
-    analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
-    pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
+    muscles, subjects, levels: the cohort tables. First and second measurement are the first two analysed
+    visits of each subject, by years_since_first or, if that is not known for all, by name; pairs known to
+    be REPEAT_YEARS (0.25) years or more apart are left out, as they show a change. One row per level,
     measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
-    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if a
-    side is. Pairs of areas or volumes that are 0 at both visits are left out. Column level: "all slices", for means over these, and each vertebra or disc (no volume), which
-    has no row with fewer than two subjects. Single slices are not compared, because those of two visits
-    are at different places. Empty without visits.
+    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if that
+    of a side is unknown; a side without the muscle does not enter the fat fraction. Pairs of areas or
+    volumes that are 0 at both visits are left out. Column level: "all slices", for means over these, and
+    each vertebra or disc (no volume), which has no row with fewer than two subjects. Single slices are not
+    compared, because those of two visits are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -152,7 +158,7 @@ def _of_visits(
 ) -> pd.DataFrame:
     """Return the reliability of measures (unit by column). weight: column that weights fat fractions."""
     first, second = two_scans(rows, subjects, (0, 1))
-    near = ~(second["years"] - first["years"] > REPEAT_YEARS)
+    near = ~(second["years"] - first["years"] >= REPEAT_YEARS)
     first, second = (
         _with_both_sides(scan[near], list(measures), weight) for scan in (first, second)
     )
@@ -166,11 +172,12 @@ def _of_visits(
 
 def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd.DataFrame:
     """Return the measures of a scan by subject, muscle and side, of left, right and both."""
-    sides = scan[measures].assign(fat=scan["fat_fraction"] * scan[weight])
-    both = sides.groupby(level=["subject", "muscle"], observed=True).sum(min_count=len(SIDES))
-    both["fat_fraction"] = both["fat"] / both[weight]
+    sizes = sorted(set(measures) - {"fat_fraction"}, key=lambda name: name != weight)
+    both = joined(scan, ["subject", "muscle"], sizes, "fat_fraction")
     both = both.assign(side=BOTH).set_index("side", append=True)
-    plain = [one.reset_index().astype({"muscle": str, "side": str}) for one in (sides, both)]
+    plain = [
+        one.reset_index().astype({"muscle": str, "side": str}) for one in (scan[measures], both)
+    ]
     return pd.concat(plain, ignore_index=True).set_index(["subject", "muscle", "side"])
 
 

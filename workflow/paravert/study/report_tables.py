@@ -289,12 +289,29 @@ def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
     return shown.loc[sexes.unique(), known["level"].unique()]
 
 
+def weighted_mean_sd(values: pd.Series, weights: pd.Series) -> tuple[float, float]:
+    """Return weighted mean and SD of values, in their unit; the SD of one value is NaN.
+
+    values: finite, at least one. weights: positive, with the same index. The squared SD is the weighted sum of squared
+    deviations over sum(weights) - sum(weights^2) / sum(weights), which is unbiased if all values have one
+    variance; with equal weights it is the usual SD (n - 1).
+    """
+    total = weights.sum()
+    mean = (weights * values).sum() / total
+    if len(values) < 2:
+        return mean, math.nan
+    squares = (weights * (values - mean) ** 2).sum()
+    return mean, math.sqrt(squares / (total - (weights**2).sum() / total))
+
+
 def change_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the change between first and last visit as text, by measure, muscle and side (index).
 
     table: from `change.change_table`; rows without a change are left out. Columns: change, change
-    per year, years. Cells: mean ± SD over subjects (number of subjects with a value). Changes of a fat
-    fraction are in percentage points.
+    per year, years. Cells: mean ± SD over subjects (number of subjects with a value). Those of the change
+    per year are weighted by years, as the noise of a change per year falls with the years between the
+    scans: the mean is the sum of changes over the sum of years. Changes of a fat fraction are in
+    percentage points.
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -308,12 +325,13 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
         }
         for name, title in columns.items():
             values = own[name].dropna()
-            shown = {
-                "mean": values.mean(),
-                "sd": values.std(),
-                "unit": "year" if name == "years" else unit,
-            }
-            row[title] = f"{_mean_sd(pd.Series(shown))} ({len(values)})" if len(values) else DASH
+            if values.empty:
+                row[title] = DASH
+                continue
+            weights = own["years"] if name == "change_per_year" else pd.Series(1.0, own.index)
+            mean, sd = weighted_mean_sd(values, weights[values.index])
+            shown = {"mean": mean, "sd": sd, "unit": "year" if name == "years" else unit}
+            row[title] = f"{_mean_sd(pd.Series(shown))} ({len(values)})"
         rows.append(row)
     index = ["Measure", "Muscle", "Side"]
     order = pd.DataFrame(rows, columns=[*index, *columns.values()])

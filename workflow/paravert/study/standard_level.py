@@ -10,6 +10,7 @@ import pandas as pd
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import InputError
+from paravert.study.both_sides import joined
 from paravert.study.data_frames import read_metadata
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
@@ -157,23 +158,14 @@ def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
     fat_fraction_at_level (0-1, weighted by area). A value is null if that of a side (or muscle) is
     unknown; where a muscle is absent, its area is 0 and it does not enter the fat fraction.
     """
-    known = muscles.assign(
-        sex=muscles["sex"].astype(object), muscle=muscles["muscle"].astype(object)
-    )
-    area = known["csa_at_level_mm2"].astype(float)
-    fat = (area * known["fat_fraction_at_level"].astype(float)).mask(area == 0, 0.0)
-    known = known.assign(csa_at_level_mm2=area, fat_mm2=fat)
-    everything = known.assign(muscle=ALL_MUSCLES)
-    columns = ["csa_at_level_mm2", "fat_mm2"]
-    groups = pd.concat([known, everything]).groupby(
-        ["subject", "muscle"], observed=True, sort=False
-    )
-    found = groups[columns].sum()
-    wanted = np.where(
-        found.index.get_level_values("muscle") == ALL_MUSCLES, len(MUSCLES) * len(SIDES), len(SIDES)
-    )
-    complete = groups[columns].count().eq(wanted, axis=0)
-    found = found.where(complete).join(groups["sex"].first())
-    positive = found["csa_at_level_mm2"].where(found["csa_at_level_mm2"] > 0)
-    found["fat_fraction_at_level"] = found["fat_mm2"] / positive
+    sex = muscles.astype({"sex": object}).groupby("subject", sort=False)["sex"].first()
+    area, fat = AT_LEVEL
+    parts = [
+        joined(muscles.assign(**names), ["subject", "muscle"], [area], fat, count * len(SIDES))
+        for names, count in (
+            ({"muscle": muscles["muscle"].astype(object)}, 1),
+            ({"muscle": ALL_MUSCLES}, len(MUSCLES)),
+        )
+    ]
+    found = pd.concat(parts).join(sex, on="subject")
     return found.reset_index()[["subject", "sex", "muscle", *AT_LEVEL]]

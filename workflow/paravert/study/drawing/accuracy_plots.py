@@ -188,7 +188,11 @@ def draw_agreement(frame: pd.DataFrame) -> Figure:
     for axes in grid[1]:
         axes.set_xlabel("Mean of prediction and mask, left + right, mm²")
     level = frame["level"].iloc[0]
-    where = "mean area over all slices" if level == ALL_SLICES else f"area at {level}"
+    where = (
+        "mean area over the slices that show the muscle"
+        if level == ALL_SLICES
+        else f"area at {level}"
+    )
     style.write_below(figure, f"Of each subject: {where}.")
     for axes in grid[:, 0]:
         axes.set_ylabel("Prediction − mask, mm²")

@@ -7,6 +7,7 @@ from scipy import stats
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study import published_values
+from paravert.study.both_sides import joined
 from paravert.study.drawing import style
 from paravert.study.fat_words import FAT_FRACTION
 
@@ -25,15 +26,11 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
     muscle, sex (F, M, unknown), level_position, level (name), n_subjects, mean, low_95, high_95
     (interval of the mean by Student's t; NaN with fewer than two subjects). measure: csa_mm2, areas as
     sums of both sides, or fat_fraction, of both sides weighted by area (0-1). A subject in whom the
-    measure is unknown on one side is left out.
+    measure is unknown on one side is left out; a side without the muscle does not enter the fat fraction.
     """
-    known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
-    known = known.assign(
-        sex=known.sex.fillna("unknown"), fat_mm2=known.csa_mm2 * known.fat_fraction
-    )
-    both = known.groupby(["subject", *KEYS])[["csa_mm2", "fat_mm2"]]
-    sums = both.sum(min_count=len(SIDES))[both.size() == len(SIDES)]
-    sums["fat_fraction"] = sums.fat_mm2 / sums.csa_mm2.where(sums.csa_mm2 > 0)
+    named = levels.astype({"muscle": object, "sex": object})
+    named = named.assign(sex=named.sex.fillna("unknown"))
+    sums = joined(named, ["subject", *KEYS], ["csa_mm2"], "fat_fraction")
     parts = []
     for measure in MEASURES:
         found = sums[measure].dropna().groupby(KEYS).agg(["count", "mean", "sem"]).reset_index()
