@@ -164,7 +164,8 @@ def weighted_table(weights):
             "level of each slice is from the axial slices alone. Areas and fat fractions at a level are"
             " interpolated linearly between the slices within 15 mm on both sides, or those of a slice"
             " within 5 mm. Subjects are compared by means over all slices, whose ranges differ: 7 subjects"
-            " of 10 have a value at L4. Men and women are therefore compared by level.",
+            " of 10 have a value at L4. For the findings of the paper, men and women are therefore compared by"
+            " level.",
         ),
         ({"level_note": RANGES}, " Subjects are compared by means over all slices, whose ranges"),
         ({"given": 22}, "or of some of them, were made elsewhere in all 22 subjects. The cross-"),
@@ -242,7 +243,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"given": 22}, "U-Net"),
         ({"given": 22}, "Predictions were averaged"),
         ({"level": "L4", "level_sources": ["axial"], "level_note": "At L4, where all"}, "At L4"),
-        (BY_LEVEL | {"formula": "y ~ 0 + muscle + muscle:level"}, "Men and women"),
+        (BY_LEVEL | {"formula": "y ~ 0 + muscle + muscle:level"}, "men and women"),
     ],
 )
 def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):

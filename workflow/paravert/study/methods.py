@@ -156,7 +156,10 @@ def _levels(level: str, sources: Collection[str], note: str, fitted: pd.DataFram
     if level:
         at_level = f"Areas and fat fractions of subjects are compared at {level}, {how}"
         return [source, f"{at_level}; means over all slices stand beside them."]
-    by_level = "Men and women are therefore compared by level." * _has_sexes(fitted)
+    by_level = (
+        "For the findings of the paper, men and women are therefore compared by level."
+        * _has_sexes(fitted)
+    )
     return [
         source,
         f"Areas and fat fractions at a level are {how}.",
