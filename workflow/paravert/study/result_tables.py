@@ -124,7 +124,7 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
     shared.loc[small, numbers] = None
     shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
-    for name in shared.columns.intersection(["note", "left_out"]):
+    for name in shared.columns.intersection(["note", "left_out", "found"]):
         shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
     if "found" in shared:  # claims: "in 3 of 22 subjects", or numbers of a model
         shared["found"] = shared["found"].replace(SMALL_SHARE, FEWER_OF, regex=True)
