@@ -313,6 +313,34 @@ def test_empty_groups_do_not_count_in_the_basis():
     assert basis_sentences(more) == [
         "Mean; t with 1 degree of freedom; 1 to 2 subjects; 1 to 30 rows."
     ]
+    of_sites = frame.assign(category="A", reference="B")
+    assert basis_sentences(of_sites) == ["Mean; 1 subject of a category; 1 row of a category."]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_figures_of_all_slices_say_where_ranges_differ(home, used):
+    note = "Means over all slices, whose ranges differ."
+    coverage = pd.DataFrame({"used": [used], "note": [note]})
+    for name, figure in FIGURES.items():
+        caption = report._figure_caption(figure, home / "figures", coverage)
+        shown = {"adjusted_means", "site_effects", "specification_curve", "distributions"}
+        assert (note in caption) == (name in shown and not used), name
+
+
+def test_notes_of_comparisons_are_told_once():
+    rows = pd.DataFrame({"model": "m", "family": ["f", "g"], "label": "x", "unit": "mm2"})
+    numbers = [
+        "estimate",
+        "low_95",
+        "high_95",
+        "p_value",
+        "p_holm",
+        "tests_in_family",
+        "n_subjects",
+    ]
+    rows = rows.assign(**dict.fromkeys(numbers, 1.0), note=["b left out", "b left out; a"])
+    (told,) = report_tables.contrast_texts(rows)
+    assert told["note"] == "B left out. A."
 
 
 def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):

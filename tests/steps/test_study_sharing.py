@@ -43,12 +43,16 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
 def test_claims_for_sharing_tell_no_count_below_five():
     table = pd.DataFrame(
         {
-            "found": ["in 3 of 2,200 subjects", "in 9 of 11 men", "in 2 of 3 men"],
-            "n_subjects": [22, 11, 3],
+            "found": [
+                *("in 3 of 2,200 subjects", "in 9 of 11 men", "in 2 of 3 men"),
+                "by level: not fitted: 3 subjects, expected at least 5",
+            ],
+            "n_subjects": [22, 11, 3, np.nan],
         }
     )
     assert for_sharing(table).found.tolist() == [
         "in fewer than 5 of 2,200 subjects", "in 9 of 11 men", "fewer than 5 subjects",
+        "by level: not fitted: fewer than 5 subjects, expected at least 5",
     ]  # fmt: skip
 
 
@@ -75,7 +79,7 @@ def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
         for name in table:
             if name in ("n", "subjects") or name.startswith(("n_subjects", "n_missing", "count_")):
                 small += table[name].between(1, 4).sum()
-            if name == "note":
+            if name in ("note", "found"):
                 small += table[name].astype(str).str.contains(r"\b[1-4] subjects?\b").sum()
             if shared and name.endswith(("lowest", "highest")):
                 assert table[name].isna().all()
@@ -83,7 +87,7 @@ def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     weighted = pd.read_csv(tmp_path / "tables/weighted_contrasts.csv")
     assert weighted.n_missing.isna().all() == shared
     told = "fewer than 5 subjects" if shared else "3 subjects"
-    assert weighted.note.str.contains(f"without {told} of unknown sex").all()
+    assert weighted.note.str.contains(f"no weight can stand for {told} of unknown sex").all()
     assert ("– missing" in weighted_texts(weighted)["note"]) == shared
 
 

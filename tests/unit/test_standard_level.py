@@ -45,6 +45,26 @@ def test_areas_are_compared_at_the_level_that_four_fifths_of_the_subjects_have(c
     assert ("80 % are needed" in level.note) == (0 < covered < 8)
 
 
+@pytest.mark.parametrize(
+    ("covered", "known", "told"),
+    [
+        (8, 10, ""),
+        (7, 10, "scans cover different ranges (70 % of the subjects have L3/4)"),
+        (0, 0, "scans cover ranges that may differ (no vertebral levels are known)"),
+    ],
+)
+def test_results_over_all_slices_tell_how_many_subjects_have_the_level(covered, known, told):
+    assert standard_level(*tables(covered, known), "L3/4").ranges == told
+
+
+def test_ranges_of_scans_without_the_level_may_be_the_same():
+    below = StandardLevel("L3/4", 10, 0, {"L3/4": 0, "L5": 10})
+    assert below.ranges == "scans cover ranges that may differ (no subject has L3/4)"
+    assert below.note.startswith("Means over all slices, whose ranges may differ: 0 subjects of 10")
+    assert StandardLevel("L3/4", 1000, 799, {"L3/4": 799}).ranges.count("(79 % of") == 1
+    assert StandardLevel().ranges == ""
+
+
 def test_the_note_tells_how_many_subjects_have_each_level():
     level = standard_level(*tables(7), "L3/4")
     assert "7 subjects of 10 have a value at L3/4" in level.note

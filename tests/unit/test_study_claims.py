@@ -146,13 +146,13 @@ def contrast_rows(family, outcome, estimates, p_value):
 
 
 def muscles_table(order):
-    """Return areas of two men and two women; order: muscles from the largest."""
+    """Return areas of five men and five women; order: muscles from the largest."""
     return with_ordered_categories(
         pd.DataFrame(
             [
                 {"subject": f"{sex}{n}", "sex": sex, "muscle": m, "side": side, CSA: 1000 / (k + 1)}
                 for sex in "FM"
-                for n in range(2)
+                for n in range(5)
                 for k, m in enumerate(order[sex])
                 for side in SIDES
             ]
@@ -167,9 +167,9 @@ PAPER_ORDER = {
 NO_OVERLAP = pd.DataFrame({"muscle": [], "side": [], "iou": []})
 
 
-def claims(contrasts, muscles, overlap=NO_OVERLAP):
+def claims(contrasts, muscles, overlap=NO_OVERLAP, ranges=""):
     table = pd.DataFrame(corrected(contrasts), columns=list(CONTRAST_COLUMNS))
-    return paper_claims(table, muscles, overlap).set_index("claim")
+    return paper_claims(table, muscles, overlap, ranges).set_index("claim")
 
 
 def verdicts(*tables):
@@ -209,7 +209,7 @@ def test_the_order_of_the_muscles_is_counted_in_subjects():
     unknown = muscles_table(PAPER_ORDER)
     unknown.loc[unknown.subject == "F1", "sex"] = None
     largest = claims([], unknown).loc["Erector spinae is the largest muscle in all subjects"]
-    assert largest.found == "in 4 of 4 subjects"
+    assert largest.found == "in 10 of 10 subjects"
     turned = {"M": PAPER_ORDER["F"], "F": PAPER_ORDER["F"][::-1]}
     found = verdicts([], muscles_table(turned))
     assert found["Erector spinae is the largest muscle in all subjects"] == "in part"
@@ -227,12 +227,89 @@ def test_a_subject_of_whom_a_side_is_unknown_has_no_area_of_both_sides():
 def test_quartiles_are_compared_per_muscle_and_side():
     overlap = pd.DataFrame(
         {
-            "subject": ["S1", "S2"] * 2,
-            "muscle": ["psoas_major"] * 4,
-            "side": ["left", "left", "right", "right"],
-            "iou": [0.8, 0.9, 0.6, 0.9],
+            "subject": ["S1", "S2", "S3", "S4", "S5"] * 2,
+            "muscle": ["psoas_major"] * 10,
+            "side": ["left"] * 5 + ["right"] * 5,
+            "iou": [0.8, 0.9, 0.9, 0.9, 0.9, 0.6, 0.6, 0.9, 0.9, 0.9],
         }
     )
     found = verdicts([], muscles_table(PAPER_ORDER), overlap)
     claim = "The lower quartile of the IoU is above .75 in every muscle and side"
     assert found[claim] == "in part"
+    right = claims([], muscles_table(PAPER_ORDER), overlap[overlap.side == "left"]).loc[claim]
+    assert right.reproduced == "in part"
+    assert right.found == "0.900 to 0.900, in 1 measured muscle and side"
+    few = claims([], muscles_table(PAPER_ORDER), overlap[overlap.subject < "S5"]).loc[claim]
+    assert few.reproduced == "not tested"
+    assert few.found.endswith("; fewer than 5 subjects")
+
+
+BY_LEVEL = [
+    contrast_rows("sex, area", CSA, (300, 80, 400, 100), 1e-4)
+    + contrast_rows("sex, fat", FAT, (0.6, 0.5, 0.6, 0.7), 1e-4)
+    + contrast_rows("age", FAT, (1.1, 1.2, 1.3, 1.4), 1e-4),
+    contrast_rows("sex, area by level", "csa_by_level_mm2", (200, 50, 300, 90), 0.001)
+    + contrast_rows("sex, fat by level", "fat_fraction_by_level", (0.8, 0.7, 0.8, 0.9), 0.04),
+]
+RANGES = "scans cover different ranges (68 % of the subjects have L3/4)"
+
+
+def test_where_ranges_differ_men_and_women_are_compared_by_level():
+    found = claims(sum(BY_LEVEL, []), muscles_table(PAPER_ORDER), ranges=RANGES)
+    area = found.loc["Men have larger areas in all muscles"]
+    assert area.found == (
+        f"men against women by level: 50 to 300 x; as claimed in 4 of 4, p (Holm) < .05 in 4; {RANGES}"
+    )
+    assert (area.reproduced, area.tested_by) == ("yes", "contrasts, family 'sex, area by level'")
+    assert found.reproduced["The fat fraction is larger in women"] == "in direction only"
+    assert found.reproduced["The fat fraction rises with age"] == "yes"
+    of_slices = found.index.str.contains("IoU")
+    assert found.found[~of_slices].str.endswith(f"; {RANGES}").all()
+    assert not found.found[of_slices].str.contains("ranges").any()
+
+
+def test_where_ranges_differ_and_no_level_was_fitted_the_sexes_are_not_compared():
+    lacking = {"family": "sex, fat by level", "outcome": "fat_fraction_by_level"}
+    lacking |= {"model": "sex and age", "note": "not fitted: 3 subjects, expected at least 5"}
+    found = claims([*BY_LEVEL[0], lacking], muscles_table(PAPER_ORDER), ranges=RANGES)
+    fat = found.loc["The fat fraction is larger in women"]
+    assert fat.reproduced == "not tested"
+    assert fat.found == f"by level: not fitted: 3 subjects, expected at least 5; {RANGES}"
+    assert found.reproduced["Men have larger areas in all muscles"] == "not tested"
+
+
+def test_muscles_that_are_not_measured_leave_a_claim_in_part_or_not_tested():
+    known = muscles_table(PAPER_ORDER)
+    known.loc[known.muscle.isin(["quadratus_lumborum", "erector_spinae"]), CSA] = None
+    rows = contrast_rows("sex, area", CSA, (300, 80), 1e-4)
+    rows += [
+        {
+            "family": "muscles, fat",
+            "outcome": FAT,
+            "model": "sex and age",
+            "note": "not all muscles",
+        }
+    ]
+    found = claims(rows, known)
+    area = found.loc["Men have larger areas in all muscles"]
+    assert area.found == (
+        "men against women: 80 to 300 x; as claimed in 2 of 2 measured muscles, p (Holm) < .05 in 2"
+    )
+    assert area.reproduced == "in part"
+    order = found.loc["In men psoas major is the second largest"]
+    assert (order.found, order.reproduced) == ("no men with all muscles measured", "not tested")
+    largest = found.loc["Erector spinae is the largest muscle in all subjects"]
+    assert largest.found == "no subjects with all muscles measured"
+    women = claims([], known[known.sex == "M"]).found
+    assert women[women.index.str.startswith("In women")].tolist() == ["no women"]
+    back = found.loc[found.index.str.startswith("The fat fraction is larger in multifidus")]
+    assert back.found.tolist() == ["not all muscles"]
+
+
+def test_claims_about_fewer_than_five_subjects_are_not_tested():
+    known = muscles_table(PAPER_ORDER)
+    found = claims([], known[known.subject.isin(["F0", "F1", "M0", "M1"])])
+    counts = found[found.tested_by.str.startswith(("csa_mean", "means of women"))]
+    assert set(counts.reproduced) == {"not tested"}
+    assert counts.found.str.endswith("; fewer than 5 subjects").all()
+    assert counts.found["In men psoas major is the second largest"].startswith("in 2 of 2 men")

@@ -9,7 +9,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from scipy.special import logit
 
-from paravert import codebook
+from paravert import codebook, tables
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study import variance_components as variance_components_module
 from paravert.study.covariates import with_model_covariates, without_small_categories
@@ -34,7 +34,7 @@ from paravert.study.marginal_model import LOGIT, NotFitted, fit_marginal
 from paravert.study.models import fit_models
 from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import _mean_squares, variance_components
-from study_tables import write_cohort
+from study_tables import cohort_rows, write_cohort
 
 MEAN_CSA_MM2 = dict(zip(MUSCLES, (600.0, 320.0, 1250.0, 550.0), strict=True))
 MEN_MINUS_WOMEN = dict(zip(MUSCLES, (200.0, 90.0, 400.0, 150.0), strict=True))
@@ -606,6 +606,46 @@ def test_every_model_of_the_study_is_in_the_tables(tmp_path, subjects):
     assert found.groupby(["family", "outcome", "model"]).ngroups == 23
     fitted = found[found.model != "Spearman correlation"]
     assert models.estimate.notna().any() == fitted.estimate.notna().any() == (subjects >= 8)
+
+
+def test_results_over_all_slices_say_that_scans_cover_different_ranges(tmp_path):
+    rows = cohort_rows(14)
+    short = {"S0001", "S0002", "S0003"}  # 11 of 14 have L3/4, with 5 women
+    unknown = {
+        "muscles": {"csa_at_level_mm2": None, "fat_fraction_at_level": None},
+        "levels": {"csa_mm2": None, "fat_fraction": None, "level_reason": "not-covered"},
+    }
+    for name, values in unknown.items():
+        for row in rows[name]:
+            row["site"] = "A" if int(row["subject"][1:]) % 4 < 2 else "B"
+            row.update(values if row["subject"] in short else {})
+    for table in codebook.COHORT_TABLES:
+        data = tables.from_rows(table, rows[table.name])
+        tables.write(tmp_path / f"cohort/{table.name}.parquet", table, data, {})
+    fit_models(tmp_path / "cohort", tmp_path / "models.csv", bootstrap_samples=20)
+    told = "scans cover different ranges (78 % of the subjects have L3/4)"
+    by_level = {"csa_by_level_mm2", "fat_fraction_by_level"}
+    for name in ("models", "contrasts", "adjusted_means", "site_effects", "weighted_contrasts"):
+        found = pd.read_csv(tmp_path / f"{name}.csv")
+        known = found[found.get("estimate", found.get("complete_cases")).notna()]
+        whole = known.outcome.isin([outcome.column for outcome in OUTCOMES])
+        assert whole.any(), name
+        assert known.note[whole].str.contains(told, regex=False).all(), name
+        others = found.drop(index=known.index[whole])
+        assert not others.note.str.contains("ranges", na=False).any(), name
+        beside = known.note.str.endswith("; see the rows by level") & known.note.notna()
+        shown = {"models": 2, "contrasts": 2, "adjusted_means": 2}
+        assert known.outcome[beside].nunique() == shown.get(name, 0), name
+        if name == "contrasts":
+            assert set(known.family[beside]) == {"sex, area", "sex, fat"}
+            assert by_level < set(known.outcome)
+    curve = pd.read_csv(tmp_path / "specification_curve.csv").dropna(subset=["estimate"])
+    noted = curve.note.str.contains(told, regex=False, na=False)
+    assert (noted == (curve.level_rule == "all slices")).all()  # slices at L3/4 are not blanked
+    claims = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
+    area = claims.loc["Men have larger areas in all muscles"]
+    assert area.found.startswith("men minus women by level: ")
+    assert area.found.endswith(told)
 
 
 def test_rows_of_a_cohort_come_in_the_order_of_the_muscles(tmp_path):

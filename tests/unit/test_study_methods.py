@@ -14,6 +14,16 @@ SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 ADJUSTED_FORMULA = "y ~ 0 + muscle + muscle:sex + muscle:age_decades + muscle:height_10cm + muscle:weight_10kg + muscle:Q('my site')"
 BY_LEVEL_FORMULA = "y ~ 0 + muscle + muscle:level + muscle:sex:level"
+BY_LEVEL = {"outcome": "csa_by_level_mm2", "formula": BY_LEVEL_FORMULA}
+RANGES = "Means over all slices, whose ranges differ: 7 subjects of 10 have a value at L4."
+CHOICES = ("linear", 0, "all sections", "all slices")
+
+
+def curve_of(*ways, failed=()):
+    """Return the specification curve of ways (estimator, erosion, cut, rule), some without an estimate."""
+    names = ["estimator", "erosion_px", "quality_cut", "level_rule"]
+    made = pd.DataFrame([*ways, *failed], columns=names)
+    return made.assign(estimate=[1.2] * len(ways) + [np.nan] * len(failed))
 
 
 def text_of(
@@ -29,6 +39,8 @@ def text_of(
     weights=None,
     level="",
     level_sources=(),
+    level_note="",
+    curve=None,
     **changes,
 ):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
@@ -67,8 +79,10 @@ def text_of(
             people,
             models,
             weighted_table(weights),
+            curve_of(CHOICES) if curve is None else curve,
             level,
             level_sources,
+            level_note,
         )
     )
 
@@ -79,12 +93,9 @@ def test_scans_are_counted_where_subjects_have_visits():
     people = ledger.assign(
         labels_source="network", fat_fraction_method=["dixon", "linear", "linear"]
     )
-    models = pd.DataFrame(columns=["model", "estimate"])
-    text = " ".join(
-        methods_paragraph(
-            settings, {}, ledger.assign(reason=None), people, models, weighted_table(None)
-        )
-    )
+    models = pd.DataFrame(columns=["model", "outcome", "formula", "estimate"])
+    people_and_models = (people, models, weighted_table(None), curve_of())
+    text = " ".join(methods_paragraph(settings, {}, ledger.assign(reason=None), *people_and_models))
     assert "MRI of 2 subjects (3 scans) was processed" in text
     assert "In 1 of 3 scans, which have Dixon images, it is" in text
 
@@ -132,16 +143,56 @@ def weighted_table(weights):
         ({"gather_cohort": {"fat_fraction": "linear"}}, "method linear: signal between"),
         ({"write_tables": {"bootstrap_samples": 321}}, "from 321 bootstrap samples"),
         ({"seed": 77}, "(seed 77)"),
-        ({"fit_models": {"quality_cut": 0.65}}, "predicted IoU 0.65 or more"),
-        ({"gather_cohort": {"level_standard": "L4"}}, "(all slices, L4) as a specification curve."),
+        (
+            {
+                "fit_models": {"quality_cut": 0.65},
+                "curve": curve_of(CHOICES, ("linear", 0, "predicted IoU at least 0.65", "at L4")),
+            },
+            "mask (as it is), quality cut (none, sections of predicted IoU 0.65 or more) and level (all"
+            " slices, L4) that could be fitted, 2 ways, as a specification curve.",
+        ),
+        (
+            {
+                "curve": curve_of(
+                    CHOICES, ("linear", 1, *CHOICES[2:]), failed=[(*CHOICES[:3], "at L4")]
+                )
+            },
+            "mask (as it is, eroded by a pixel), quality cut (none) and level (all slices) that could",
+        ),
+        (
+            BY_LEVEL | {"level_note": RANGES, "level_sources": ["axial"]},
+            "level of each slice is from the axial slices alone. Areas and fat fractions at a level are"
+            " interpolated linearly between the slices within 15 mm on both sides, or those of a slice"
+            " within 5 mm. Subjects are compared by means over all slices, whose ranges differ: 7 subjects"
+            " of 10 have a value at L4. For the findings of the paper, men and women are therefore compared by"
+            " level.",
+        ),
+        ({"level_note": RANGES}, " Subjects are compared by means over all slices, whose ranges"),
+        ({"given": 22}, "or of some of them, were made elsewhere in all 22 subjects. The cross-"),
+        (
+            {
+                "weights": {
+                    "note": "not weighted: nobody is missing; scans cover different ranges (x)"
+                }
+            },
+            "Comparisons of area were not weighted: nobody is missing.",
+        ),
+        (
+            BY_LEVEL | {"formula": "y ~ 0 + muscle + muscle:level"},
+            "with the level, by muscle, as a",
+        ),
+        (
+            {"formula": "y ~ 0 + muscle + muscle:age_decades"},
+            "subject) with age and side per muscle.",
+        ),
         ({}, "Mancl and DeRouen"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),
         ({}, "Age entered as a straight line"),
         ({"excluded": 2}, "2 subjects were excluded after review by eye."),
-        ({"formula": BY_LEVEL_FORMULA}, "at each vertebral level were modelled, too, with"),
+        (BY_LEVEL, "at each vertebral level were modelled, too, with"),
         (
-            {
-                "formula": BY_LEVEL_FORMULA,
+            BY_LEVEL
+            | {
                 "note": "x; random sample of 2000 of 9000 subjects; 3 subjects left out",
             },
             "too (random sample of 2000 of 9000 subjects), with the level",
@@ -188,6 +239,11 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"fitted": "adjusted", "formula": "y ~ 0 + muscle + muscle:sex"}, "adjusted model"),
         ({}, "inverse-probability"),
         ({"weights": WEIGHTS}, "not weighted"),
+        ({"curve": curve_of(failed=[CHOICES])}, "specification curve"),
+        ({"given": 22}, "U-Net"),
+        ({"given": 22}, "Predictions were averaged"),
+        ({"level": "L4", "level_sources": ["axial"], "level_note": "At L4, where all"}, "At L4"),
+        (BY_LEVEL | {"formula": "y ~ 0 + muscle + muscle:level"}, "men and women"),
     ],
 )
 def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):

@@ -178,6 +178,14 @@ def test_without_weights_the_reason_is_told(groups, why):
         inclusion_weights(*people_of(**groups))
 
 
+def test_subjects_without_sex_or_age_are_missing_and_no_weight_stands_for_them():
+    people, inside = people_of(A=(40, 3))
+    people.loc[~inside, "age_years"] = np.nan
+    told = "no weight can stand for 3 subjects of unknown sex or age_years; nobody else is missing"
+    with pytest.raises(NotWeighted, match=f"^{told}$"):
+        inclusion_weights(people, inside)
+
+
 def test_covariates_that_separate_the_missing_give_no_weights():
     people, inside = people_of(A=(40, 40))
     with pytest.raises(NotWeighted, match="separate"):

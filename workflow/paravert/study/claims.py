@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.study.accuracy import CONFIDENCE
 from paravert.study.covariates import persons
-from paravert.study.inference import CSA, FAT, SEX_AND_AGE
+from paravert.study.inference import BY_LEVEL_OUTCOMES, CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import (
     BASIS_COLUMNS,
     BOOTSTRAP,
+    FEWER,
+    LEAST_SHARED_SUBJECTS,
     NO_FAMILY,
     too_few_to_resample,
 )
@@ -106,27 +108,30 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
 
 
 def paper_claims(
-    contrasts: pd.DataFrame, muscles: pd.DataFrame, overlap: pd.DataFrame
+    contrasts: pd.DataFrame, muscles: pd.DataFrame, overlap: pd.DataFrame, ranges: str = ""
 ) -> pd.DataFrame:
     """Return each finding of the paper with what this study finds, one row each.
 
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: comparisons with p_holm, from
     `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table `muscles`.
     overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and estimator, link,
+    ranges: from `StandardLevel.ranges`; unless it is "", men and women are compared by level, and all
+    that is found of areas and fat fractions ends with it. Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and estimator, link,
     covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested). A claim holds
     for a comparison of models if its estimate has the claimed direction and p_holm is below .05.
     reproduced: "yes" if the claim holds for all its comparisons (or subjects, or muscles), "in part" if
-    for some, "no" if for none; "in direction only" if for no comparison, but all estimates have the
-    claimed direction; "not tested" without data or without a p value. Comparisons without a p value
-    do not count.
+    for some, or for all that are measured but not for all muscles, "no" if for none; "in direction only"
+    if for no comparison, but all estimates have the claimed direction; "not tested" without data, without
+    a p value, or of fewer than 5 subjects. Comparisons without a p value do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)
-    rows = [
+    area, fat = (outcome.column for outcome in BY_LEVEL_OUTCOMES) if ranges else (CSA, FAT)
+    by_level = " by level" * bool(ranges)
+    of_muscles = [
         (
             "Men have larger areas in all muscles",
-            *_compared(planned, "sex, area", CSA, 0.0, above=True),
+            *_compared(planned, f"sex, area{by_level}", area, 0.0, above=True),
         ),
         ("Erector spinae is the largest muscle in all subjects", *_largest(means)),
         ("In men psoas major is the second largest", *_second_in_men(means)),
@@ -136,12 +141,18 @@ def paper_claims(
         ),
         (
             "The fat fraction is larger in women",
-            *_compared(planned, "sex, fat", FAT, 1.0, above=False),
+            *_compared(planned, f"sex, fat{by_level}", fat, 1.0, above=False),
         ),
         ("The fat fraction rises with age", *_compared(planned, "age", FAT, 1.0, above=True)),
         (
             "The fat fraction is larger in multifidus and erector spinae than in psoas major and quadratus lumborum",
             *_compared(planned, "muscles, fat", FAT, 1.0, above=True),
+        ),
+    ]
+    rows = [
+        *(
+            (claim, "; ".join(filter(None, [found, ranges])), *rest)
+            for claim, found, *rest in of_muscles
         ),
         (
             "Larger areas go with a higher IoU",
@@ -164,8 +175,11 @@ def _compared(
     own = contrasts[(contrasts["family"] == family) & (contrasts["outcome"] == outcome)]
     estimated = own.dropna(subset=["estimate"])
     tested_by = f"contrasts, family {family!r}"
+    where = " by level" * family.endswith("by level")
     if estimated.empty:
-        return "no estimate", UNTESTED, tested_by, {"family": family}
+        why = [where.strip(), *own["note"].dropna().unique()[:1]]
+        found = ": ".join(filter(None, why)) or "no estimate"
+        return found, UNTESTED, tested_by, {"family": family}
     tested = estimated.dropna(subset=["p_holm"])
     known = estimated if tested.empty else tested
     as_claimed = (known["estimate"] > neutral) == above
@@ -173,16 +187,29 @@ def _compared(
     low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
     what = known["label"].iloc[0].partition(", ")[0]  # without the muscle
     ends = f"{low if low == high else f'{low} to {high}'} {known['unit'].iloc[0]}"
-    counts = f"as claimed in {as_claimed.sum()} of {len(known)}, p (Holm) < .05 in {certain.sum()}"
+    measured = set(known["muscle"]) & set(MUSCLES)
+    lacking = 0 < len(measured) < len(MUSCLES)  # without muscles: one comparison of all
+    kind = f" {'correlations of ' * (outcome == 'iou')}measured muscles" * lacking
+    counts = (
+        f"as claimed in {as_claimed.sum()} of {len(known)}{kind}, p (Holm) < .05 in {certain.sum()}"
+    )
     first = known.iloc[0]
     basis = {name: first.get(name) for name in BASIS_COLUMNS}
     if tested.empty:
         why = first["note"] if pd.notna(first["note"]) else "no p value"
-        return f"{what}: {ends}; {why}", UNTESTED, tested_by, basis
+        return f"{what}{where}: {ends}; {why}", UNTESTED, tested_by, basis
     verdict = _verdict(int(certain.sum()), len(known))
+    verdict = PART if verdict == YES and lacking else verdict
     if verdict == NO and as_claimed.all():
         verdict = UNCERTAIN
-    return f"{what}: {ends}; {counts}", verdict, tested_by, basis
+    return _enough(f"{what}{where}: {ends}; {counts}", verdict, tested_by, basis)
+
+
+def _enough(found: str, verdict: str, tested_by: str, basis: dict) -> tuple:
+    """Return the last columns of a claim; of few subjects it is not tested."""
+    if basis["n_subjects"] < LEAST_SHARED_SUBJECTS:
+        found, verdict = f"{found}; {FEWER}", UNTESTED
+    return found, verdict, tested_by, basis
 
 
 def _described(estimator: str, subjects: int, rows: int, unit: str = "1") -> dict:
@@ -198,41 +225,46 @@ def _verdict(held: int, of: int) -> str:
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of both sides, each the mean over scans; rows: subject and sex, columns: muscle.
 
-    Without subjects in whom that of a muscle and side is unknown.
+    NaN where the area of a side is unknown.
     """
     keys = ["subject", "sex", "muscle"]
     sides = muscles.groupby([*keys, "side"], observed=True, dropna=False)[CSA].mean()
     both = sides.groupby(level=keys, observed=True, dropna=False).sum(min_count=len(SIDES))
-    means = (both / len(SIDES)).unstack("muscle")
-    return means.reindex(columns=list(MUSCLES)).dropna()
+    return (both / len(SIDES)).unstack("muscle").reindex(columns=list(MUSCLES))
+
+
+def _nobody(who: str, own: pd.DataFrame) -> str:
+    """Return why there is nobody whose muscles can be compared; own: rows of `_means`."""
+    return f"no {who} with all muscles measured" if len(own) else f"no {who}"
 
 
 def _largest(means: pd.DataFrame) -> tuple:
     tested_by = "csa_mean_mm2, mean of both sides"
-    if means.empty:
-        return "no areas", UNTESTED, tested_by, {}
-    held = int((means.idxmax(axis=1) == "erector_spinae").sum())
-    found = f"in {held} of {counted(len(means), 'subject')}"
-    basis = _described(SHARE, len(means), means.size)
-    return found, _verdict(held, len(means)), tested_by, basis
+    known = means.dropna()
+    if known.empty:
+        return _nobody("subjects", means), UNTESTED, tested_by, {}
+    held = int((known.idxmax(axis=1) == "erector_spinae").sum())
+    found = f"in {held} of {counted(len(known), 'subject')}"
+    basis = _described(SHARE, len(known), known.size)
+    return _enough(found, _verdict(held, len(known)), tested_by, basis)
 
 
 def _second_in_men(means: pd.DataFrame) -> tuple:
-    men = means[means.index.get_level_values("sex") == "M"]
-    tested_by = "csa_mean_mm2, mean of both sides"
+    of_men = means[means.index.get_level_values("sex") == "M"]
+    tested_by, men = "csa_mean_mm2, mean of both sides", of_men.dropna()
     if men.empty:
-        return "no men with areas of all muscles", UNTESTED, tested_by, {}
+        return _nobody("men", of_men), UNTESTED, tested_by, {}
     held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
     found, basis = f"in {held} of {persons(len(men), 'M')}", _described(SHARE, len(men), men.size)
-    return found, _verdict(held, len(men)), tested_by, basis
+    return _enough(found, _verdict(held, len(men)), tested_by, basis)
 
 
 def _psoas_in_women(means: pd.DataFrame) -> tuple:
-    of_women = means[means.index.get_level_values("sex") == "F"]
+    everybody = means[means.index.get_level_values("sex") == "F"]
+    tested_by, of_women = "means of women; about: within a third", everybody.dropna()
+    if of_women.empty:
+        return _nobody("women", everybody), UNTESTED, tested_by, {}
     women = of_women.mean()
-    tested_by = "means of women; about: within a third"
-    if women.isna().any():
-        return "no women with areas of all muscles", UNTESTED, tested_by, {}
     ratios = [
         women["psoas_major"] / women[muscle] for muscle in ("quadratus_lumborum", "multifidus")
     ]
@@ -241,7 +273,7 @@ def _psoas_in_women(means: pd.DataFrame) -> tuple:
     )
     held = sum(2 / 3 <= ratio <= 1.5 for ratio in ratios)
     basis = _described("ratio of means", len(of_women), of_women.size)
-    return found, _verdict(held, 2), tested_by, basis
+    return _enough(found, _verdict(held, 2), tested_by, basis)
 
 
 def _quartiles(overlap: pd.DataFrame) -> tuple:
@@ -253,4 +285,8 @@ def _quartiles(overlap: pd.DataFrame) -> tuple:
     held = int((quartiles > LEAST_QUARTILE).sum())
     found = f"{quartiles.min():.3f} to {quartiles.max():.3f}"
     basis = _described("lower quartile over slices", known["subject"].nunique(), len(known))
-    return found, _verdict(held, len(quartiles)), tested_by, basis
+    verdict = _verdict(held, len(quartiles))
+    if verdict == YES and len(quartiles) < len(LABELS):
+        measured = f"{len(quartiles)} measured {'muscle and side' if len(quartiles) == 1 else 'muscles and sides'}"
+        found, verdict = f"{found}, in {measured}", PART
+    return _enough(found, verdict, tested_by, basis)

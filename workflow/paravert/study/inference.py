@@ -474,6 +474,7 @@ def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if enough.all():
         return rows, []
     rare = [f"{_words(muscle)} {level}" for muscle, level in enough.index[~enough]]
+    rare = rare if enough.any() else ["all levels"]
     why = f"fewer than {LEAST_OF_CATEGORY} women or men have these levels"
     kept = pd.MultiIndex.from_frame(rows[keys]).isin(enough.index[enough])
     rows = rows[kept]

@@ -7,11 +7,20 @@ from patsy import ModelDesc
 
 from paravert.study.cohort import EXCLUDED
 from paravert.study.covariates import SCALES, SPLINE_DF
-from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, LEVEL_OUTCOMES, SEX_AND_AGE
+from paravert.study.inference import (
+    ADJUSTED,
+    AGE_QUANTILES,
+    BY_LEVEL_OUTCOMES,
+    CSA,
+    LEVEL_OUTCOMES,
+    SEX_AND_AGE,
+)
 from paravert.study.level_areas import NEAREST_MM, REACH_MM
 from paravert.study.selection import TRUNCATED_PERCENT
+from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
+from paravert.study.standard_level import SCANS_COVER
 from paravert.study.summary import counted, counted_range
-from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK
+from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK, SHEET
 
 
 def methods_paragraph(
@@ -21,23 +30,30 @@ def methods_paragraph(
     subjects: pd.DataFrame,
     models: pd.DataFrame,
     weighted: pd.DataFrame,
+    curve: pd.DataFrame,
     level: str = "",
     level_sources: Collection[str] = (),
+    level_note: str = "",
 ) -> list[str]:
     """Return the sentences of a methods section for a publication, which describe this run.
 
     configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
     cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
-    subjects: cohort tables. models, weighted: the tables models and weighted_contrasts of fit_models.
-    level: name of the standard level, if scans are compared there; otherwise "". level_sources: keys of
-    tables.LEVEL_SOURCES that levels of slices come from.
+    subjects: cohort tables. models, weighted, curve: the tables models, weighted_contrasts and
+    specification_curve of fit_models. level: name of the standard level, if scans are compared there;
+    otherwise "". level_sources: keys of tables.LEVEL_SOURCES that levels of slices come from.
+    level_note: `StandardLevel.note`, told if scans are not compared at the standard level.
     """
+    fitted = models[
+        models["model"].isin([SEX_AND_AGE.name, ADJUSTED.name]) & models["estimate"].notna()
+    ]
     return [
         *_images(configuration, run, ledger),
         *_labels(configuration, subjects),
         *_measures(configuration, subjects),
-        *_levels(level, level_sources),
-        *_models(configuration, models),
+        *_levels(level, level_sources, level_note, fitted),
+        *_models(configuration, fitted),
+        *_specifications(configuration, curve),
         *_weights(weighted),
     ]
 
@@ -70,6 +86,11 @@ def _were(number: int, what: str) -> str:
 
 def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     segmentation, model = configuration["segment_muscles"], configuration["model"]
+    if len(subjects) and (subjects["labels_source"] == SHEET).all():
+        return [
+            "Label maps of psoas major, quadratus lumborum, erector spinae and multifidus, or of some of them,"
+            f" were made elsewhere in {'all ' * (len(subjects) > 1)}{counted(len(subjects), _unit(subjects))}."
+        ]
     sentences = [
         "Psoas major, quadratus lumborum, erector spinae and multifidus were segmented on both sides,"
         f" slice by slice, by a 2-D U-Net (model SHA-256 {model['sha256'][:12]})."
@@ -117,25 +138,44 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     ]
 
 
-def _levels(level: str, sources: Collection[str]) -> list[str]:
-    if not level:
-        return []
+def _levels(level: str, sources: Collection[str], note: str, fitted: pd.DataFrame) -> list[str]:
+    compared = [f"Subjects are compared by {note[0].lower()}{note[1:]}"] if note else []
+    if not level and _of_levels(fitted).empty:
+        return compared
     told = [told for name, told in LEVEL_SOURCES.items() if name in sources]
     known = (
         "; ".join(told) if len(told) < 2 else f"the first of these that knows it: {'; '.join(told)}"
     )
+    source = f"The vertebral level of each slice is from {known}."
+    how = (
+        f"interpolated linearly between the slices within {REACH_MM:g} mm on both sides, or those of a"
+        f" slice within {NEAREST_MM:g} mm"
+    )
+    if level:
+        at_level = f"Areas and fat fractions of subjects are compared at {level}, {how}"
+        return [source, f"{at_level}; means over all slices stand beside them."]
+    by_level = (
+        "For the findings of the paper, men and women are therefore compared by level."
+        * _has_sexes(fitted)
+    )
     return [
-        f"The vertebral level of each slice is from {known}.",
-        f"Areas and fat fractions of subjects are compared at {level}, interpolated linearly between the"
-        f" slices within {REACH_MM:g} mm on both sides, or those of a slice within {NEAREST_MM:g} mm; means"
-        " over all slices stand beside them.",
+        source,
+        f"Areas and fat fractions at a level are {how}.",
+        *compared,
+        *filter(None, [by_level]),
     ]
 
 
-def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
-    fitted = models[
-        models["model"].isin([SEX_AND_AGE.name, ADJUSTED.name]) & models["estimate"].notna()
-    ]
+def _of_levels(fitted: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of models with a row per vertebral level."""
+    return fitted[fitted["outcome"].isin([outcome.column for outcome in BY_LEVEL_OUTCOMES])]
+
+
+def _has_sexes(fitted: pd.DataFrame) -> bool:
+    return bool(fitted["formula"].astype(str).str.contains(r"\bsex\b").any())
+
+
+def _models(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
     if fitted.empty:
         return ["No model was fitted."]
     curved = fitted["formula"].str.contains("cr(", regex=False).any()
@@ -149,7 +189,7 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
     return [
         "Area, volume (identity link) and fat fraction (logit link) were compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
-        " sex, age and side per muscle.",
+        f" {'sex, ' * _has_sexes(fitted)}age and side per muscle.",
         *_adjusted(fitted),
         *_by_level(configuration, fitted),
         "Errors are from Mancl and DeRouen's cluster-robust covariance, intervals from t distributions.",
@@ -160,10 +200,33 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         f"Intervals of medians are from {samples} bootstrap samples of subjects (seed"
         f" {configuration['seed']}); those of rank correlations are t intervals of Fisher's z with its SD over"
         " such samples.",
+    ]
+
+
+def _specifications(configuration: Mapping, curve: pd.DataFrame) -> list[str]:
+    """Return the sentence on the specification curve, with the choices that could be fitted."""
+    known = curve[curve["estimate"].notna()]
+    if known.empty:
+        return []
+    cut = f"sections of predicted IoU {configuration['fit_models']['quality_cut']:g} or more"
+    words = {
+        "mask": ("erosion_px", {0: "as it is", 1: "eroded by a pixel"}),
+        "quality cut": ("quality_cut", {ALL_SECTIONS: "none", UNFLAGGED: UNFLAGGED}),
+        "level": ("level_rule", {}),
+    }
+    choices = []
+    for choice, (column, names) in words.items():
+        values = known[column].unique()
+        told = [
+            names.get(v, cut if column == "quality_cut" else str(v).removeprefix("at "))
+            for v in values
+        ]
+        choices.append(f"{choice} ({', '.join(told)})")
+    ways = len(known.drop_duplicates(["estimator", *(column for column, _ in words.values())]))
+    return [
         "The effects of sex and age on the fat fraction were repeated for every combination of estimator,"
-        " mask (as it is, eroded by a pixel), quality cut (none, sections of predicted IoU"
-        f" {configuration['fit_models']['quality_cut']:g} or more, scans without flags) and level (all"
-        f" slices, {configuration['gather_cohort']['level_standard']}) as a specification curve.",
+        f" {', '.join(choices[:-1])} and {choices[-1]} that could be fitted, {counted(ways, 'way')}, as a"
+        " specification curve."
     ]
 
 
@@ -194,13 +257,17 @@ def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
         sentences.append(
             f"Area and fat fraction at {level}, interpolated between slices, were compared likewise."
         )
-    by_level = fitted[fitted["formula"].str.contains("muscle:level ", regex=False)]
+    by_level = _of_levels(fitted)
     if not by_level.empty:
         sample = by_level["note"].str.extract("(random sample of .*? subjects)")[0].dropna()
         whom = f" ({sample.iloc[0]})" if len(sample) else ""
         sentences.append(
             f"Area and fat fraction at each vertebral level were modelled, too{whom}, with the level, by"
-            " muscle and sex, as a term: differences between the sexes are means over the levels."
+            + (
+                " muscle and sex, as a term: differences between the sexes are means over the levels."
+                if _has_sexes(fitted)
+                else " muscle, as a term."
+            )
         )
     return sentences
 
@@ -211,7 +278,8 @@ def _weights(weighted: pd.DataFrame) -> list[str]:
     for row in weighted.drop_duplicates("outcome").itertuples():
         outcome = "area" if row.outcome == CSA else "fat fraction"
         if pd.isna(row.weighted):
-            sentences.append(f"Comparisons of {outcome} were {row.note}.")
+            why = row.note.partition(f"; {SCANS_COVER}")[0]
+            sentences.append(f"Comparisons of {outcome} were {why}.")
         else:
             low, high = TRUNCATED_PERCENT
             sentences.append(

@@ -16,6 +16,8 @@ from paravert.study.inference import (
     ADJUSTED,
     BY_LEVEL_OUTCOMES,
     CONTRAST_COLUMNS,
+    CSA,
+    FAT,
     LEVEL_OUTCOMES,
     MEAN_COLUMNS,
     MODEL_COLUMNS,
@@ -25,7 +27,7 @@ from paravert.study.inference import (
     corrected,
     fit_model,
 )
-from paravert.study.result_tables import write_result
+from paravert.study.result_tables import NO_FAMILY, write_result
 from paravert.study.scans import (
     first_scans,
     in_order_of_visits,
@@ -36,13 +38,21 @@ from paravert.study.scans import (
 from paravert.study.selection import weighted_contrasts
 from paravert.study.site_effects import site_effects
 from paravert.study.specifications import specification_curve
-from paravert.study.standard_level import standard_number
+from paravert.study.standard_level import (
+    ALL_SLICES,
+    ONE_MUSCLE,
+    level_of_metadata,
+    standard_level,
+    standard_number,
+)
 from paravert.study.summary import counted
 from paravert.study.variance_components import variance_components
 
 log = logging.getLogger(__name__)
 
 MOST_LEVEL_SUBJECTS = 2_000  # of the models by level, with up to 80 rows per scan
+SEE_BY_LEVEL = "see the rows by level"
+BY_LEVEL = {CSA: BY_LEVEL_OUTCOMES[0].column, FAT: BY_LEVEL_OUTCOMES[1].column}
 
 
 def fit_models(
@@ -112,7 +122,10 @@ def fit_models(
     areas_mm2 = overlap["pixels_truth"] * overlap["pixel_mm2"]
     sizes = size_and_overlap(overlap.assign(area_mm2=areas_mm2), bootstrap_samples, seed)
     contrasts += corrected(sizes)
-    once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
+    first = first_scans(read_frame(cohort, codebook.SUBJECT_TABLE))
+    once = of_scans(data, first)
+    levels = of_scans(read_frame(cohort, codebook.LEVEL_TABLE, filters=ONE_MUSCLE), first)
+    ranges = standard_level(once, levels, level_of_metadata(cohort)).ranges
     for outcome in OUTCOMES:
         terms += variance_components(once, outcome.column, seed)
     contrasts = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
@@ -121,12 +134,41 @@ def fit_models(
         "contrasts": contrasts,
         "adjusted_means": pd.DataFrame(means, columns=list(MEAN_COLUMNS)),
         "site_effects": site_effects(data, fits),
-        "claims": paper_claims(contrasts, data, overlap),
+        "claims": paper_claims(contrasts, data, overlap, ranges),
         "weighted_contrasts": weighted,
         "specification_curve": specification_curve(cohort, data, level_standard, quality_cut, seed),
     }
     for name, frame in made.items():
-        write_result(out.parent, name, frame, share_tables)
+        told = frame if name == "claims" else with_ranges(frame, ranges)
+        write_result(out.parent, name, told, share_tables)
+
+
+def with_ranges(results: pd.DataFrame, ranges: str) -> pd.DataFrame:
+    """Return a table of results whose notes say where scans of different ranges are compared.
+
+    results: rows with the columns note, and estimate (or complete_cases); of other columns outcome,
+    model, family and level_rule are read. ranges: from `StandardLevel.ranges`; if it is "", the table is
+    returned as it is. It is added to the notes of all estimates over all slices, whose outcome is none at
+    a level or by level; where a row of the same model compares this outcome by level, "see the rows by
+    level", too.
+    """
+    if not ranges or results.empty:
+        return results
+    estimate = "estimate" if "estimate" in results else "complete_cases"
+    known = results[results[estimate].notna()]
+    keys = ["outcome", "model", "family"]
+    fitted = set(known.reindex(columns=keys).itertuples(index=False, name=None))
+    if "outcome" in results:
+        whole = known["outcome"].isin([outcome.column for outcome in OUTCOMES])
+    else:  # the specification curve
+        whole = known["level_rule"] == ALL_SLICES
+    notes = results["note"].astype(object)
+    for place, row in known[whole].iterrows():
+        family = row["family"] if row["family"] == NO_FAMILY else f"{row['family']} by level"
+        beside = (BY_LEVEL.get(row.get("outcome")), row.get("model"), family) in fitted
+        parts = [row["note"], ranges, SEE_BY_LEVEL * beside]
+        notes[place] = "; ".join(part for part in parts if pd.notna(part) and part)
+    return results.assign(note=notes)
 
 
 def model_data(

@@ -79,6 +79,8 @@ FAT_OF_ALL_SCANS = (
     *("change", "visit_reliability", "contrasts", "models", "weighted_contrasts"),
     *("adjusted_means", "site_effects"),
 )
+# Figures of values over all slices, even if there are others at the standard level.
+OVER_ALL_SLICES = {"adjusted_means", "site_effects", "specification_curve", "distributions"}
 
 
 def write_report(
@@ -120,7 +122,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": _with_fat(name, _figure_caption(figure, figures), fat),
+                "caption": _with_fat(name, _figure_caption(figure, figures, coverage), fat),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -174,8 +176,10 @@ def write_report(
             people,
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
+            _read_csv(tables, "specification_curve"),
             str(coverage["level_standard"].iloc[0]) if coverage["used"].any() else "",
             _level_sources(cohort),
+            level_note(coverage),
         ),
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
         "weights": report_tables.weighted_texts(_read_csv(tables, "weighted_contrasts")),
@@ -223,12 +227,17 @@ def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:
     return Markup("") if shown.empty else as_html(shown) + _basis_note(own)
 
 
-def _figure_caption(figure: Output, figures: Path) -> str:
-    """Return the caption of a figure, of the models with the basis of what it shows."""
-    caption = _read_caption(figure.caption)
-    if figure.name not in MODEL_TABLES:
-        return caption
-    return " ".join([caption, *basis_sentences(_read_csv(figures, figure.name))])
+def _figure_caption(figure: Output, figures: Path, coverage: pd.DataFrame) -> str:
+    """Return the caption of a figure, of the models with the basis of what it shows.
+
+    It says that scans cover different ranges, where values over all slices are compared.
+    """
+    told = [_read_caption(figure.caption)]
+    if figure.name in MODEL_TABLES:
+        told += basis_sentences(_read_csv(figures, figure.name))
+    if figure.name in OVER_ALL_SLICES and not coverage["used"].any():
+        told.append(level_note(coverage))
+    return " ".join(filter(None, told))
 
 
 def fat_notes(people: pd.DataFrame) -> dict[str, str]:

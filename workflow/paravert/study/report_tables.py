@@ -604,7 +604,7 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
             [
                 *basis_sentences(known),
                 *_sentences(notes),
-                *_sentences(known["note"].dropna().unique()),
+                *_sentences(dict.fromkeys("; ".join(known["note"].dropna()).split("; "))),
             ]
         ),
     }
@@ -648,6 +648,7 @@ def _weights_note(row: tuple) -> str:
         why = "suppressed" if pd.isna(row.note) else row.note
         return f"{_measure(row.outcome)}: {subjects}; {why}."
     left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
+    left_out += "".join(f" {text}" for text in _sentences([row.note] if pd.notna(row.note) else []))
     return (
         f"{_measure(row.outcome)}: {subjects}; weights from {row.predictors},"
         f" {number_text(row.weight_lowest, 2)} to {number_text(row.weight_highest, 2)}, effective"

@@ -79,17 +79,21 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
     rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no subject,
-    are ignored, as are 0 degrees of freedom. A column model_estimator, if there is one, is used in
+    are ignored, as are 0 degrees of freedom. Where categories are compared with a reference (columns of
+    these names), the numbers are "of a category". A column model_estimator, if there is one, is used in
     place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
     known = known[known["n_subjects"] != 0]
     kinds = known.groupby(["estimator", "link", "covariance"], dropna=False, sort=False)
-    return [_sentence(*kind, rows) for kind, rows in kinds]
+    of = " of a category" if "category" in frame and "reference" in frame else ""
+    return [_sentence(*kind, rows, of) for kind, rows in kinds]
 
 
-def _sentence(estimator: str, link: str | None, covariance: str | None, rows: pd.DataFrame) -> str:
+def _sentence(
+    estimator: str, link: str | None, covariance: str | None, rows: pd.DataFrame, of: str
+) -> str:
     parts = [f"{estimator[0].upper()}{estimator[1:]}"]
     if pd.notna(link):
         parts.append(f"{link} link")
@@ -100,7 +104,7 @@ def _sentence(estimator: str, link: str | None, covariance: str | None, rows: pd
         parts.append(f"t with {counted_range(freedom[freedom > 0], 'degree')} of freedom")
     for name, unit in (("n_subjects", "subject"), ("n_rows", "row")):
         if rows[name].notna().any():
-            parts.append(counted_range(rows[name].dropna().astype(float), unit))
+            parts.append(f"{counted_range(rows[name].dropna().astype(float), unit)}{of}")
     return f"{'; '.join(parts)}."
 
 
@@ -120,7 +124,7 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
     shared.loc[small, numbers] = None
     shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
-    for name in shared.columns.intersection(["note", "left_out"]):
+    for name in shared.columns.intersection(["note", "left_out", "found"]):
         shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
     if "found" in shared:  # claims: "in 3 of 22 subjects", or numbers of a model
         shared["found"] = shared["found"].replace(SMALL_SHARE, FEWER_OF, regex=True)

@@ -234,7 +234,7 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     is that of a logistic regression on the covariates that are known for all (linear, age
     quadratic), in the order of the columns, as many as the smaller group allows
     (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are subjects of unknown sex or
-    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody is
+    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody (else) is
     missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors, or these
     separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
     """
@@ -243,7 +243,10 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     smaller = min(inside.sum(), (~inside).sum())
     except_for = f" (without {'; '.join(left_out)})" if left_out else ""
     if not (~inside).any():
-        raise NotWeighted(f"nobody is missing{except_for}")
+        who = (
+            f"no weight can stand for {'; '.join(left_out)}; nobody else" if left_out else "nobody"
+        )
+        raise NotWeighted(f"{who} is missing")
     if smaller < LEAST_MISSING:
         known, missing = (counted(int(own.sum()), "subject") for own in (inside, ~inside))
         sizes = f"{known} in the model, {missing} missing"

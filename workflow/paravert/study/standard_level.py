@@ -18,6 +18,7 @@ from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
 ALL_SLICES = "all slices"  # value of the column `level` for means over all slices of a subject
 ALL_MUSCLES = "all"
+SCANS_COVER = "scans cover"  # how `StandardLevel.ranges` begins
 USUAL_LEVEL = "L3/4"  # also of older cohort tables, whose metadata do not name it
 LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
 AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
@@ -67,9 +68,27 @@ class StandardLevel:
         if not any(self.covered.values()):
             return "Means over all slices, whose ranges may differ: no vertebral levels are known."
         return (
-            f"Means over all slices, whose ranges differ: {share} {have} a value at {self.name},"
+            f"Means over all slices, whose ranges {'may ' * (not self.n_covered)}differ: {share} {have} a"
+            f" value at {self.name},"
             f" {100 * LEAST_COVERED:.0f} % are needed."
         )
+
+    @property
+    def ranges(self) -> str:
+        """Words for results over all slices: that scans cover different ranges; a property.
+
+        Such as "scans cover different ranges (68 % of the subjects have L3/4)"; begins with SCANS_COVER.
+        "" if the level is `used`, or without subjects. The share is rounded down, and "may" stands there
+        if it is 0: slices of all may then end below the level.
+        """
+        if self.used or not self.n_subjects:
+            return ""
+        if not any(self.covered.values()):
+            return f"{SCANS_COVER} ranges that may differ (no vertebral levels are known)"
+        if not self.n_covered:
+            return f"{SCANS_COVER} ranges that may differ (no subject has {self.name})"
+        share = 100 * self.n_covered // self.n_subjects
+        return f"{SCANS_COVER} different ranges ({share} % of the subjects have {self.name})"
 
     @property
     def distribution(self) -> str:

@@ -257,7 +257,7 @@ def draw_flow(frame: pd.DataFrame, in_sheet: int | None = None) -> Figure:
     main = [[first, n["sheet"]], ["Analysed", n["analysed"]]]
     scored = ["With a manual mask, scored", n["scored"]]
     if count["judging"] != count["scored"]:
-        scored.append(f"not in the network's training data: {count['judging']:,}")
+        scored.append(f"labels by the network, not in its training data: {count['judging']:,}")
     main.append(scored)
     height = sum(_height(lines) + GAP_IN for lines in [*main, *asides]) + GAP_IN
     figure = style.new_figure(height, arranged=False)
