@@ -221,7 +221,7 @@ def test_a_subject_of_whom_a_side_is_unknown_has_no_area_of_both_sides():
     lost = (table.subject == "M1") & (table.muscle == "psoas_major") & (table.side == "left")
     table.loc[lost, CSA] = np.nan
     found = claims([], table).found
-    assert found["Erector spinae is the largest muscle in all subjects"] == "in 3 of 3 subjects"
+    assert found["Erector spinae is the largest muscle in all subjects"] == "in 9 of 9 subjects"
 
 
 def test_quartiles_are_compared_per_muscle_and_side():
