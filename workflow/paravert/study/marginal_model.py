@@ -62,7 +62,8 @@ class MarginalFit:
 
     terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale.
     covariance: of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of
-    t intervals, subjects minus the coefficients of a muscle that compare subjects (not side and level). link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the
+    t intervals, subjects minus the coefficients of a muscle that compare subjects (not side and
+    level). link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the
     model, by patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to.
     categories: {factor: its categories} of each categorical factor, such as muscle or sex. within:
     {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of
@@ -101,7 +102,8 @@ class MarginalFit:
         values: covariates that are fixed, as in the data of the fit (numbers centred), such as
         muscle="multifidus", sex="M". Muscles, and the sides and levels of each, that are not fixed are
         averaged with equal weight, every other covariate over the subjects of the model: categories by
-        their shares, numbers at their mean (of a spline, that is not the mean over its values). A muscle that is not in the model gives zeros.
+        their shares, numbers at their mean (of a spline, that is not the mean over its values). A
+        muscle that is not in the model gives zeros.
         """
         asked = [values.pop("muscle")] if "muscle" in values else list(self._designs)
         weights, start = np.zeros(len(self.terms)), 0
