@@ -28,7 +28,7 @@ VERSIONS = {
     "train_network": 1,
     "train_levels": 1,
     "train_axial_levels": 2,
-    "segment_muscles": 5,
+    "segment_muscles": 6,
     "find_levels": 5,
     "measure_area": 5,
     "measure_fat": 6,
