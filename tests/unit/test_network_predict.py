@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from network_subjects import disc_stack
 from torch import nn
 
 import paravert
+from network_subjects import disc_stack
 from paravert.anatomy import OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
 from paravert.network.openvino_unet import OpenVinoUNet

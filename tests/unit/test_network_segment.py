@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from network_subjects import AFFINE, disc_stack, make_cohort
 
 import paravert
+from network_subjects import AFFINE, disc_stack, make_cohort
 from paravert import shard_tables
 from paravert.anatomy import LABELS, MUSCLES, OTHER_SIDE
 from paravert.errors import Caution, InputError
