@@ -186,5 +186,6 @@ def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
             ({"muscle": ALL_MUSCLES}, len(MUSCLES)),
         )
     ]
-    found = pd.concat(parts).join(sex, on="subject")
-    return found.reset_index()[["subject", "sex", "muscle", *AT_LEVEL]]
+    found = pd.concat(parts).reset_index()
+    found["sex"] = found["subject"].map(dict(sex)).astype(object)
+    return found[["subject", "sex", "muscle", *AT_LEVEL]]
