@@ -261,11 +261,10 @@ def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.Dat
     names = [*slice_keys, "muscle", "side"]
     counts = counts[[*names, "pixels_truth", "pixels_prediction", "pixel_mm2"]]
     counts = counts.astype({"muscle": object, "side": object})
-    scored, masked = set(counts["subject"]), counts[slice_keys].drop_duplicates()
+    masked = counts[slice_keys].drop_duplicates()
     parts = []
     for part in read_by_scan(cohort, codebook.SLICES, PLACE_COLUMNS):
-        own = part[part["subject"].isin(scored)].astype({"muscle": object, "side": object})
-        own = own.merge(masked, on=slice_keys)
+        own = part.merge(masked, on=slice_keys).astype({"muscle": object, "side": object})
         if own.empty:
             continue
         own = own.merge(counts, on=names, how="left").rename(columns={"stack_id": "stack"})

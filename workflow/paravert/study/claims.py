@@ -10,7 +10,7 @@ from scipy import stats
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.study.accuracy import CONFIDENCE
 from paravert.study.covariates import persons
-from paravert.study.inference import BY_LEVEL_OUTCOMES, CSA, FAT, SEX_AND_AGE
+from paravert.study.inference import BY_LEVEL, CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import (
     BASIS_COLUMNS,
     BOOTSTRAP,
@@ -126,7 +126,7 @@ def paper_claims(
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)
-    area, fat = (outcome.column for outcome in BY_LEVEL_OUTCOMES) if ranges else (CSA, FAT)
+    area, fat = (BY_LEVEL[name] if ranges else name for name in (CSA, FAT))
     by_level = " by level" * bool(ranges)
     of_muscles = [
         (

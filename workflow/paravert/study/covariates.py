@@ -115,9 +115,10 @@ def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.D
             pooled = data[column].where(~data[column].isin(rare), OTHER)
             sizes = data.assign(pooled=pooled).drop_duplicates(["subject", "pooled"])["pooled"]
             sizes = sizes.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+            categories = list(sizes.index)
             if (sizes < LEAST_OF_CATEGORY).any():
-                pooled, sizes = pooled.where(pooled.isna(), OTHER), pd.Series({OTHER: 1})
-            prepared[name] = pd.Categorical(pooled, categories=list(sizes.index))
+                pooled, categories = pooled.where(pooled.isna(), OTHER), [OTHER]
+            prepared[name] = pd.Categorical(pooled, categories=categories)
         elif name != "sex":
             step = SCALES[name][1] if name in SCALES else 1.0
             prepared[name] = (data[column] - people[column].mean()) / step

@@ -33,11 +33,11 @@ from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
     ALL_SLICES,
     AT_LEVEL,
-    ONE_MUSCLE,
     StandardLevel,
     both_sides_at_level,
     level_coverage,
     level_of_metadata,
+    read_covered,
     standard_level,
 )
 from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED, HEADLINES
@@ -50,9 +50,6 @@ MEASURE_COLUMNS = (
     *MEASURES,
     *AT_LEVEL,
     *(f"fat_fraction_{method}" for method in ALL_FAT_METHODS),
-)
-COVERED_COLUMNS = (
-    *("subject", "level_position", "level", "muscle", "side", "sex", "level_reason"),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAN_CAVEAT = (
@@ -103,8 +100,7 @@ def write_tables(
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
-    of_one_muscle = read_frame(cohort, codebook.LEVEL_TABLE, COVERED_COLUMNS, ONE_MUSCLE)
-    covered = of_scans(of_one_muscle, first)
+    covered = read_covered(cohort, first)
     level = standard_level(muscles_once, covered, level_of_metadata(cohort))
     log.info("write_tables: %s", level.note or "no subjects")
 

@@ -89,6 +89,8 @@ BY_LEVEL_OUTCOMES = (
     ModelOutcome("csa_by_level_mm2", "mm2", IDENTITY, by_level=True),
     ModelOutcome("fat_fraction_by_level", "1", LOGIT, by_level=True),
 )
+# {outcome over all slices: outcome by level}
+BY_LEVEL = dict(zip((CSA, FAT), (one.column for one in BY_LEVEL_OUTCOMES), strict=True))
 
 
 @dataclass(frozen=True)

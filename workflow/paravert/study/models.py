@@ -14,6 +14,7 @@ from paravert.study.claims import paper_claims, size_and_overlap
 from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.inference import (
     ADJUSTED,
+    BY_LEVEL,
     BY_LEVEL_OUTCOMES,
     CONTRAST_COLUMNS,
     CSA,
@@ -40,8 +41,8 @@ from paravert.study.site_effects import site_effects
 from paravert.study.specifications import specification_curve
 from paravert.study.standard_level import (
     ALL_SLICES,
-    ONE_MUSCLE,
     level_of_metadata,
+    read_covered,
     standard_level,
     standard_number,
 )
@@ -52,7 +53,6 @@ log = logging.getLogger(__name__)
 
 MOST_LEVEL_SUBJECTS = 2_000  # of the models by level, with up to 80 rows per scan
 SEE_BY_LEVEL = "see the rows by level"
-BY_LEVEL = {CSA: BY_LEVEL_OUTCOMES[0].column, FAT: BY_LEVEL_OUTCOMES[1].column}
 
 
 def fit_models(
@@ -124,8 +124,8 @@ def fit_models(
     contrasts += corrected(sizes)
     first = first_scans(read_frame(cohort, codebook.SUBJECT_TABLE))
     once = of_scans(data, first)
-    levels = of_scans(read_frame(cohort, codebook.LEVEL_TABLE, filters=ONE_MUSCLE), first)
-    ranges = standard_level(once, levels, level_of_metadata(cohort)).ranges
+    covered = read_covered(cohort, first)
+    ranges = standard_level(once, covered, level_of_metadata(cohort)).ranges
     for outcome in OUTCOMES:
         terms += variance_components(once, outcome.column, seed)
     contrasts = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
@@ -219,7 +219,7 @@ def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.D
         part[part["subject"].isin(sample) & (part["csa_mm2"] > 0)]
         for part in read_by_scan(cohort, codebook.LEVEL_TABLE, columns)
     ]
-    names = {"csa_mm2": BY_LEVEL_OUTCOMES[0].column, "fat_fraction": BY_LEVEL_OUTCOMES[1].column}
+    names = {"csa_mm2": BY_LEVEL[CSA], "fat_fraction": BY_LEVEL[FAT]}
     rows = pd.concat(parts, ignore_index=True).rename(columns=names)
     if lacking := len(sample) - rows["subject"].nunique():
         told = f"{counted(lacking, 'subject')} left out, no slices at known levels"

@@ -11,7 +11,8 @@ from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import InputError
 from paravert.study.both_sides import joined
-from paravert.study.data_frames import read_metadata
+from paravert.study.data_frames import read_frame, read_metadata
+from paravert.study.scans import of_scans
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
@@ -24,6 +25,9 @@ LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
 AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
 # The same levels are covered for all muscles, so the rows of one suffice.
 ONE_MUSCLE = (("muscle", "==", MUSCLES[0]), ("side", "==", SIDES[0]))
+COVERED_COLUMNS = (
+    *("subject", "level_position", "level", "muscle", "side", "sex", "level_reason"),
+)
 COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered", "share")
 
 
@@ -98,6 +102,16 @@ class StandardLevel:
             return ""
         told = ", ".join(f"{name} {count:,}" for name, count in self.covered.items())
         return f"Subjects with a value at each level: {told}."
+
+
+def read_covered(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the cohort table `levels` that say which levels a scan covers (COVERED_COLUMNS).
+
+    Those of the left psoas major (ONE_MUSCLE), as the same levels are covered for all muscles. cohort:
+    folder of the cohort tables. scans: one row per scan, with subject, and visit in a study with visits;
+    rows of other scans are left out.
+    """
+    return of_scans(read_frame(cohort, codebook.LEVEL_TABLE, COVERED_COLUMNS, ONE_MUSCLE), scans)
 
 
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
