@@ -1,5 +1,8 @@
 """Tags of the geometry that are absent or senseless, in one slice or in all."""
 
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
 from imaging_cases.case import (
     fault,
     only,
@@ -35,9 +38,20 @@ FAULTY = {
     "pixel spacing of 400 mm": (Reason.BAD_PIXEL_SPACING, {"PixelSpacing": [1, 400]}),
     "rows absent": (Reason.UNREADABLE_HEADER, {"Rows": None}),
 }
+
+
+def _negative_matrix(data: Dataset, number: int) -> None:
+    """Store Rows and Columns as signed numbers; their product is still that of the matrix."""
+    for keyword in ("Rows", "Columns"):
+        data[keyword] = DataElement(keyword, "SS", -data[keyword].value)
+
+
 CASES = tuple(
-    fault(f"{name} in {where}", series(edit=choose(values(**changed))), reason)
-    for name, (reason, changed) in FAULTY.items()
+    fault(f"{name} in {where}", series(edit=choose(edit)), reason)
+    for name, reason, edit in [
+        *((name, reason, values(**changed)) for name, (reason, changed) in FAULTY.items()),
+        ("rows and columns negative", Reason.UNREADABLE_HEADER, _negative_matrix),
+    ]
     for where, choose in {
         "the first": lambda edit: only(0, edit),
         "one": lambda edit: only(3, edit),

@@ -250,6 +250,17 @@ def test_one_point_names_slices_nearby_and_says_how_unsure_it_is_far_away(index)
     assert error[near].max() < 0.2
 
 
+@pytest.mark.parametrize(
+    ("level", "known"), [(-1.002, False), (-0.998, True), (7.998, True), (8.002, False)]
+)
+def test_no_level_lies_beyond_those_that_the_tables_allow(level, known):
+    curve = SpineCurve(np.array([0.0, 5.5]), np.array([[0, 0, 0], [0, 0, -190.0]]))
+    affine = np.eye(4)
+    affine[:3, 3] = curve.at(np.array([level]))[0] - (32, 32, 0)
+    (found,), _ = curve.slice_levels(affine[None], (64, 64))
+    assert found == pytest.approx(level, abs=1e-6) if known else np.isnan(found)
+
+
 def test_a_slice_that_the_column_does_not_cross_has_no_level():
     spine, protocol, affines = phantom(0)
     places = axis_in_scanner(spine, protocol, DISCS)

@@ -556,14 +556,26 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     )
 
     further = tmp_path / "further.safetensors"
+    write_split(further, ["of an older model of this name"], [])
     start = {"start_from": str(out), "learning_rate": 1e-12, "average": 0.0}
     pretrain(*tables, further, size_px=64, batches=1, epochs=1, **start)
     assert load_model(further).spacing_mm == 3.0
     card = json.loads(further.with_suffix(".json").read_text())
     assert card["data"]["started_from_sha256"] == file_sha256(out)
+    assert "no image of a person" in card["trained_on"]
+    assert learnt_from(further) == set()
     before, after = (load_model(file).network.state_dict() for file in (out, further))
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+    # A start from a model of people's images keeps the list of its subjects, and the card tells it.
+    write_split(bare, ["A"], ["B"])
+    bare.with_suffix(".json").write_text(json.dumps(card | {"trained_on": "12 volunteers"}))
+    of_people = start | {"start_from": str(bare)}
+    pretrain(*tables, further, size_px=64, batches=1, epochs=1, **of_people)
+    assert learnt_from(further) == {"A"}
+    told = json.loads(further.with_suffix(".json").read_text())["trained_on"]
+    assert told.endswith("; the starting model on 12 volunteers")
 
     # One that was killed and started again comes to the same.
     caplog.set_level("INFO")

@@ -585,6 +585,21 @@ def test_surface_of_a_ball_encloses_its_volume():
     assert surface.volume_mm3 == pytest.approx(4 / 3 * np.pi * 30**3, rel=0.05)
 
 
+@pytest.mark.parametrize("slice_spacing_mm", [0.5, 1, 2, 3, 4, 6, 10])
+@pytest.mark.parametrize("n_slices", [1, 2, 12])
+def test_the_surface_of_a_cylinder_is_closed_and_ends_half_a_slice_beyond(
+    slice_spacing_mm, n_slices
+):
+    spacing = (slice_spacing_mm, 1, 1)
+    disc = ball(20, (1, 1, 1))[24]
+    stack = volume_of(np.repeat(np.pad(disc, 8)[None], n_slices, axis=0), spacing)
+    surface = mesh_of(stack, 1)
+    edges = np.sort(surface.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+    length = n_slices * slice_spacing_mm
+    assert np.ptp(surface.vertices[:, 2]) == pytest.approx(length, rel=0.1)
+
+
 def test_normals_of_a_ball_point_away_from_its_centre():
     surface = mesh_of(volume_of(ball(30, (3, 1, 1)), (3, 1, 1)), 1)
     outwards = surface.vertices - surface.vertices.mean(axis=0)

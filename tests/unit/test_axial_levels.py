@@ -147,6 +147,17 @@ def test_the_standard_deviation_is_that_of_the_errors():
     assert np.mean(beyond) < 0.02
 
 
+def test_levels_do_not_depend_on_where_the_scanner_put_the_body():
+    levels = np.array([1.0, 4.0])
+    found = []
+    for shift_mm in (0, 60, 120):
+        points = column(levels) + (0, shift_mm, 0)
+        seen = evidence(levels, points, np.random.default_rng(8), sd=0.1)
+        found.append(levels_of_slices(seen, planes(points, 0)).level)
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=1e-6)
+    assert np.abs(found[0] - levels).max() < 0.3
+
+
 def test_few_slices_are_less_certain_than_many():
     levels = np.arange(5.4, 0.6, -0.16)
     rng = np.random.default_rng(6)

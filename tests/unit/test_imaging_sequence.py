@@ -33,6 +33,10 @@ def times(echo, repetition, inversion=None, **more):
         ("fat-suppressed", times(90, 4000, scanning=("SE",), description="t2_tse_fs_tra")),
         ("fat-suppressed", times(90, 4000, scanning=("SE",), description="T2W SPAIR AX")),
         ("fat-suppressed", times(90, 4000, suppression="FAT")),
+        ("T1", times(10, 500, scanning=("SE",), description="AX T1 TSE NO FS")),
+        ("T1", times(10, 500, scanning=("SE",), description="t1_tse_tra_nofatsat")),
+        ("T1", times(10, 500, scanning=("SE",), description="T1 AX w/o fat sat")),
+        ("T2", times(90, 4000, scanning=("SE",), description="T2 TSE NON-FS")),
         # Weighting by name where times are unknown; never of a gradient echo.
         ("T2", {"description": "AX T2 FRFSE"}),
         ("T1", {"contrast": "T1", "echo_pulse": "SPIN"}),

@@ -151,6 +151,20 @@ def test_contours_lie_on_the_rim_of_the_labels_in_the_place_of_their_slice(tmp_p
     assert not drawn[rows:, 2 * columns :].any()
 
 
+def test_places_without_a_slice_are_empty(tmp_path):
+    rows, columns = review_pictures.PICTURE_SIZE
+    view = SliceView((rows / 2 - 0.5, columns / 2 - 0.5), (1.0, 1.0), (rows, columns))
+    planes = [np.full((rows, columns), 7, np.uint8)] * 9
+    review_pictures.write_grey(tmp_path / "slices.jpg", [(plane * 30, view) for plane in planes])
+    planes = [np.indices((rows, columns)).sum(axis=0) // 2 % 2 * np.uint8(7)] * 9
+    review_pictures.write_contours(tmp_path / "contours.png", [(plane, view) for plane in planes])
+    for name in ("slices.jpg", "contours.png"):
+        with Image.open(tmp_path / name) as picture:
+            drawn = np.asarray(picture)
+        assert drawn[rows:, :columns].any()
+        assert not drawn[rows:, columns + 8 :].any()
+
+
 def test_the_page_knows_the_muscles_and_where_pictures_are(home):
     page = (home / "review/index.html").read_text(encoding="utf-8")
     settings = json.loads(re.search(r"SETTINGS = (\{.*\});", page)[1])

@@ -68,9 +68,9 @@ PLAIN_WORDS = {
     OPPOSED_PHASE: re.compile(r"\b(outphase|out of phase|out phase|opp phase|opposed)\b"),
 }
 STIR_WORDS = re.compile(r"\b(\w*stir|tirm)\b")
-SUPPRESSED_WORDS = re.compile(
-    r"\b(fs|\w*fatsat|spair|spir|chess|we|fat sat\w*|fat sup\w*|fatsup\w*)\b"
-)
+SUPPRESSION = r"(fs|\w*fatsat|spair|spir|chess|we|fat sat\w*|fat sup\w*|fatsup\w*)\b"
+SUPPRESSED_WORDS = re.compile(rf"\b{SUPPRESSION}")
+NOT_SUPPRESSED_WORDS = re.compile(rf"\b(no|non|not|without|wo|w o) ?{SUPPRESSION}")
 SUPPRESSED_OPTIONS = {"FS", "FATSAT", "FAT_SAT", "SPIR", "SPAIR", "WE"}
 WEIGHTING_WORDS = {
     T1: re.compile(r"\bt1w?i?\b"),
@@ -214,7 +214,7 @@ def _suppressed(facts: SequenceFacts, words: str) -> str | None:
     if (
         SUPPRESSED_OPTIONS & set(facts.options)
         or "FAT" in facts.suppression
-        or SUPPRESSED_WORDS.search(words)
+        or SUPPRESSED_WORDS.search(NOT_SUPPRESSED_WORDS.sub(" ", words))
     ):
         return FAT_SUPPRESSED
     return None

@@ -361,8 +361,11 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
             Reason.FRAME_COUNT_MISMATCH,
             f"NumberOfFrames (0028,0008) is {header.declared_frames}, expected 1",
         )
-    if not frame.rows or not frame.columns:
-        return SubjectFault(Reason.UNREADABLE_HEADER, "no Rows (0028,0010) or Columns (0028,0011)")
+    if (frame.rows or 0) < 1 or (frame.columns or 0) < 1:
+        return SubjectFault(
+            Reason.UNREADABLE_HEADER,
+            f"Rows (0028,0010) {frame.rows}, Columns (0028,0011) {frame.columns}, expected positive numbers",
+        )
     return (
         _orientation_fault(frame)
         or _position_fault(frame)

@@ -29,7 +29,7 @@ def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
     pictures: uint8 (rows, columns) each, at least one. The grid has up to 8 columns.
     """
     columns = min(GRID_COLUMNS, len(pictures))
-    return montage(list(pictures), grid_shape=(-(-len(pictures) // columns), columns))
+    return montage(list(pictures), fill=0, grid_shape=(-(-len(pictures) // columns), columns))
 
 
 def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:

@@ -137,6 +137,7 @@ def _depths(middle: np.ndarray, affines: np.ndarray) -> tuple[np.ndarray, np.nda
     centre = height.mean()
     z = np.arange(height.max() + BEYOND_MM, height.min() - BEYOND_MM, -CURVE_STEP_MM)
     degree = 0 if np.ptp(height) < 30 else 1 if np.ptp(height) < 90 else 2
+    degree = min(degree, len(np.unique(height.round())) - 1)
     inside = np.clip(z, height.min(), height.max())
     curve = np.column_stack(
         [_smooth(height - centre, middle[:, axis], degree, inside - centre) for axis in (0, 1)]

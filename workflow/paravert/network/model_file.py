@@ -6,6 +6,7 @@ and training. own.split.csv: names of the training and validation subjects.
 
 import csv
 import json
+import shutil
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -248,6 +249,19 @@ def write_split(model: Path, training: Collection[str], validation: Collection[s
         writer.writerow(SPLIT_COLUMNS)
         writer.writerows([subject, TRAINING] for subject in sorted(training))
         writer.writerows([subject, VALIDATION] for subject in sorted(validation))
+
+
+def copy_split(source: Path | None, model: Path) -> None:
+    """Give a model the list of training and validation subjects (.split.csv) of another one.
+
+    source: the other model file; None, or one without a list: the model has none, and an older list
+    beside it is deleted. model: the model file; may be the source itself.
+    """
+    given = split_file(source) if source else None
+    if not (given and given.is_file()):
+        split_file(model).unlink(missing_ok=True)
+    elif given.resolve() != split_file(model).resolve():
+        shutil.copyfile(given, split_file(model))
 
 
 def learnt_from(model: Path) -> frozenset[str]:

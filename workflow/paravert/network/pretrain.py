@@ -8,7 +8,6 @@ measured IoU); while it trains .checkpoint.
 
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from paravert.network.calibration import (
 )
 from paravert.network.card import model_card, publish, write_card, write_reliability
 from paravert.network.fit import fit, mix_weights, training_device
-from paravert.network.model_file import card_file, read_card, split_file
+from paravert.network.model_file import card_file, copy_split, read_card
 from paravert.network.predict import Predictor, Prepared
 from paravert.network.randomised import Anatomies, seed_of
 from paravert.network.settings import (
@@ -47,7 +46,8 @@ from paravert.steps import VERSIONS
 
 log = logging.getLogger(__name__)
 
-TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
+SYNTHETIC = "synthetic slices of phantom anatomy in randomised contrast"
+TRAINED_ON = f"{SYNTHETIC}; no image of a person"
 SYNTHETIC_METHOD = (
     "on the network's grid, averaged over the mirror image, without neighbours, not cleaned"
 )
@@ -108,12 +108,24 @@ def pretrain_network(
         section["name"],
         training,
         out,
-        trained_on=TRAINED_ON,
+        trained_on=_trained_on(section["start_from"]),
         data=told | result.card_entries,
         method=SYNTHETIC_METHOD,
         metrics=result.metrics,
     )
     publish(out, card, training.progress.curve)
+    copy_split(Path(section["start_from"]) if section["start_from"] else None, out)
+
+
+def _trained_on(start_from: str) -> str:
+    """Return what the card says about training images; start_from: the starting model's file or ""."""
+    before = TRAINED_ON
+    if start_from:
+        there = card_file(Path(start_from)).is_file()
+        before = read_card(Path(start_from)).trained_on if there else ""
+    if before == TRAINED_ON:
+        return TRAINED_ON
+    return f"{SYNTHETIC}; the starting model on {before or 'images that are not told'}"
 
 
 def calibrate_network(
@@ -146,8 +158,7 @@ def calibrate_network(
         "validation_labels": SYNTHETIC_METHOD,
     }
     write_card(out, card)
-    if split_file(model).is_file() and out.resolve() != model.resolve():
-        shutil.copyfile(split_file(model), split_file(out))
+    copy_split(model, out)
 
 
 def save_calibrated(

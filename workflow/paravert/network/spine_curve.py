@@ -8,7 +8,7 @@ import numpy as np
 from paravert.anatomy import USUAL_PITCH_MM
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
-STEP = 0.005  # levels between samples of the curve
+SAMPLES = 1801  # of the curve, every 0.005 levels
 POINT_SD = 0.05  # levels; 2 mm: how well a point marks the middle of a vertebra or disc
 SD_PER_LEVEL = 0.1  # added with the distance from the nearest point, in levels
 
@@ -65,7 +65,7 @@ class SpineCurve:
         0.05 levels at a known point; 0.1 per level of distance from the nearest one is added as root of
         the sum of squares.
         """
-        levels = np.arange(LOWEST_LEVEL, HIGHEST_LEVEL + STEP, STEP)
+        levels = np.linspace(LOWEST_LEVEL, HIGHEST_LEVEL, SAMPLES)
         curve = self.at(levels)
         gap = np.abs(levels[:, None] - self.levels).min(axis=1)
         found = np.full((2, len(affines)), np.nan)
@@ -82,7 +82,8 @@ class SpineCurve:
             if (crossed := crossed[in_image]).size:
                 place = crossed[gap[crossed].argmin()]
                 share = height[place] / (height[place] - height[place + 1])
-                found[:, number] = levels[place] + share * STEP, gap[place]
+                level = (1 - share) * levels[place] + share * levels[place + 1]
+                found[:, number] = min(level, HIGHEST_LEVEL), gap[place]
         return found[0], np.hypot(POINT_SD, SD_PER_LEVEL * found[1])
 
 

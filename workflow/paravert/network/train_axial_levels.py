@@ -211,7 +211,9 @@ def train_axial_levels(
     learning_rate: Annotated[float, typer.Option(min=0, help="the highest; it falls to 0")] = 0.002,
     workers: Annotated[
         int,
-        typer.Option(min=0, help="processes; each gradient is this many batches old; 0: a thread"),
+        typer.Option(
+            min=0, help="processes; each gradient is this many batches less one old; 0: a thread"
+        ),
     ] = 1,
 ) -> None:
     """Train the network that predicts the level of an axial slice from its muscle labels.

@@ -71,7 +71,7 @@ def train_levels(
         float, typer.Option(min=0, help="after the first 50 batches; it falls to 0")
     ] = 0.003,
     workers: Annotated[
-        int, typer.Option(min=1, help="processes; each gradient is this many batches old")
+        int, typer.Option(min=1, help="processes; each gradient is this many batches less one old")
     ] = 1,
 ) -> None:
     """Train the network that finds vertebrae and discs in sagittal slices, on synthetic slices.

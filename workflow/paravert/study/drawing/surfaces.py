@@ -43,7 +43,7 @@ def mesh_of(labels: Volume, value: int) -> Mesh | None:
 
     labels: label map, (slices, rows, columns). value: of the label, 1 to 8. The surface is the zero
     level of the signed distance to the outline in each slice, interpolated between slices and
-    smoothed; it closes half a slice beyond the first and the last slice. None if the label has fewer
+    smoothed; it closes half a slice beyond the slices that show the label. None if the label has fewer
     than MIN_PIXELS (20) voxels, or if smoothing leaves nothing.
     """
     mask = labels.array == value
@@ -51,13 +51,15 @@ def mesh_of(labels: Volume, value: int) -> Mesh | None:
         return None
     used = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     spacing = (labels.slice_spacing_mm, labels.row_spacing_mm, labels.column_spacing_mm)
-    pad = [1, *(int(np.ceil(REACH_MM / mm)) for mm in spacing[1:])]
+    pad = [int(np.ceil(REACH_MM / mm)) for mm in spacing]
     box = np.pad(mask[tuple(slice(u[0], u[-1] + 1) for u in used)], [(p, p) for p in pad])
     distance = _signed_distance(box, spacing)
     finer = np.maximum(np.array(spacing) / GRID_MM, (1, 0, 0))  # never fewer slices
     fine = zoom(distance, finer, order=1)
-    smoothing = np.array([max(SMOOTHING_MM, spacing[0] / 2), SMOOTHING_MM, SMOOTHING_MM])
-    fine = gaussian_filter(fine, smoothing / GRID_MM, mode="nearest")
+    thickness_mm = len(used[0]) * spacing[0]
+    along = min(max(SMOOTHING_MM, spacing[0] / 2), thickness_mm / 4)
+    smoothing = np.array([along, SMOOTHING_MM, SMOOTHING_MM])
+    fine = gaussian_filter(fine, smoothing * finer / spacing, mode="nearest")
     if not fine.min() < 0 < fine.max():
         return None
     vertices, faces, _, _ = marching_cubes(fine, level=0)
@@ -67,9 +69,10 @@ def mesh_of(labels: Volume, value: int) -> Mesh | None:
 
 
 def _signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Return the distance (mm) to the outline in each slice, positive inside.
+    """Return the distance (mm) to the outline in each slice, positive inside, at most REACH_MM.
 
-    mask: (slices, rows, columns). spacing: mm, by the same axes.
+    mask: (slices, rows, columns). spacing: mm, by the same axes. A slice without the label, beside one
+    with it, has its distances with a negative sign: the zero level lies halfway between them.
     """
     distance = np.full(mask.shape, -REACH_MM)
     shown = mask.any(axis=(1, 2))
@@ -78,10 +81,9 @@ def _signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> n
         outside = distance_transform_edt(~mask[number], sampling=spacing[1:])
         distance[number] = np.clip(inside - outside, -REACH_MM, REACH_MM)
     for number in np.flatnonzero(~shown):
-        beside = [n for n in (number - 1, number + 1) if 0 <= n < len(shown) and shown[n]]
-        for neighbour in beside:
-            closing = np.minimum(distance[neighbour] - spacing[0], -spacing[0] / 2)
-            distance[number] = np.maximum(distance[number], closing)
+        for beside in (number - 1, number + 1):
+            if 0 <= beside < len(shown) and shown[beside]:
+                distance[number] = np.maximum(distance[number], -np.abs(distance[beside]))
     return distance
 
 
