@@ -1,4 +1,4 @@
-"""The commands of paravert, one per rule: `paravert COMMAND` or `python -m paravert COMMAND`."""
+"""The commands of paravert: `paravert COMMAND` or `python -m paravert COMMAND`."""
 
 import ast
 import errno
@@ -57,11 +57,12 @@ def main(arguments: list[str]) -> int:
     """Run one command of paravert and return the exit code of the process.
 
     arguments: name of the command (a key of COMMANDS) and its options, without the program's name;
-    empty or --help prints the list of commands. A command that succeeds does not return: Typer
-    raises SystemExit with code 0, and with code 2 for faulty options. Returns 0 after --help; 1 if
-    a worker process died, a disk is full or read-only, or a file is closed to the user; 2 for a
-    faulty input, an unknown command, or no arguments. Messages go to stderr. Any other exception is a
-    bug of the program and is not caught.
+    empty, -h or --help prints the list of commands. A command that succeeds does not return: Typer
+    raises SystemExit with code 0, and with code 2 for faulty options, 130 after Ctrl-C, 1 if nobody
+    reads its output any more (closed pipe). Returns 0 after --help; 1 if a worker process died, a
+    disk is full or read-only, or access to a file is denied; 2 for a faulty input (InputError), an
+    unknown command, or no arguments. The list of commands goes to stdout, for an unknown command to
+    stderr like all messages. Other exceptions are not caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
@@ -89,7 +90,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_command() -> int:
-    """Run the command in `sys.argv` and return its exit code (0, 1 or 2, as `main`).
+    """Run the command in `sys.argv` as `main` does, and return its exit code.
 
     This is the entry point of the console script `paravert`.
     """
@@ -97,11 +98,11 @@ def run_command() -> int:
 
 
 def application(command: str) -> "typer.Typer":
-    """Return the Typer application of one command; calling it with a list of options runs the command.
+    """Return the Typer application of one command; a call with a list of options runs the command.
 
-    The call ends with SystemExit, unless it has standalone_mode=False. command: key of COMMANDS, such as
-    "measure_area"; KeyError for others. Only the module that defines this command is imported, because
-    import time is part of every job.
+    The module of the command is imported. The call ends with SystemExit, with standalone_mode=False
+    it returns; exceptions of the command pass through. command: key of COMMANDS, such as
+    "measure_area"; KeyError for others.
     """
     import typer
 

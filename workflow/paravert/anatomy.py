@@ -1,4 +1,4 @@
-"""The eight muscles (four per side): names, sides, label values, colours; names of vertebral levels."""
+"""The eight muscles (four per side): names, label values, colours; names of vertebral levels."""
 
 import re
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ BACKGROUND = 0
 
 @dataclass(frozen=True)
 class Label:
-    """One muscle on one side of the body, with its value in label maps (integer images, 0 background).
+    """One muscle on one side of the body, with its value in label maps (integer images).
 
-    value: voxel value, 1 to 8. muscle: name, one of MUSCLES. side: the subject's own side, "left"
-    or "right". colour: sRGB as hexadecimal text such as "#2ca02c", after Fig. 2 of the paper
-    (Niemeyer et al.).
+    value: voxel value, 1 to 8; 0 is background. muscle: name, one of MUSCLES. side: the subject's
+    own side, "left" or "right". colour: sRGB as hexadecimal text such as "#2ca02c", after Fig. 2 of
+    the paper (Niemeyer et al.).
     """
 
     value: int
@@ -78,9 +78,9 @@ def level_name(level: float, n_lumbar: int = USUAL_LUMBAR) -> str:
     """Return the name of the vertebra or disc nearest to a level, such as "L4", "L4/5" or "L5/S1".
 
     level: position along the spine in vertebrae: 1.0 is the middle of L1, 1.5 the disc L1/2, 0.0
-    T12, n_lumbar + 1 the middle of S1; its range is not checked. n_lumbar: number of lumbar vertebrae
-    of the subject, usually 5. Values between are rounded to the nearest half: 1.3 is the disc L1/2. A
-    quarter is as near to both and gives the vertebra: 1.25 is L1, 1.75 is L2.
+    T12, n_lumbar + 1 the middle of S1; its range is not checked. n_lumbar: number of lumbar
+    vertebrae of the subject, usually 5. Values between are rounded to the nearest half: 1.3 is the
+    disc L1/2. A quarter is as near to both and gives the vertebra: 1.25 is L1, 1.75 is L2.
     """
     doubled = round(2 * level)
     upper, lower = (_vertebra(number, n_lumbar) for number in (doubled // 2, doubled // 2 + 1))
@@ -93,9 +93,9 @@ def level_number(name: str, n_lumbar: int = USUAL_LUMBAR) -> float | None:
     """Return the vertebral level that a name of a vertebra or disc means, None for any other text.
 
     name: a vertebra ("L4", "Th12") or the disc between two neighbours ("L4/5", "L4/L5", "L5-S1"),
-    in any case, with or without spaces. n_lumbar: number of lumbar vertebrae of the subject. Returns
-    1.0 for the middle of L1, 1.5 for the disc L1/2, 0.0 for T12, n_lumbar + 1 for S1. None also if the
-    subject has no such vertebra, or if a disc's vertebrae are not neighbours.
+    in any case, with or without spaces. n_lumbar: number of lumbar vertebrae of the subject.
+    Returns 1.0 for the middle of L1, 1.5 for the disc L1/2, 0.0 for T12, n_lumbar + 1 for S1. None
+    also if the subject has no such vertebra, or if a disc's vertebrae are not neighbours.
     """
     found = _LEVEL_NAME.fullmatch(name.replace(" ", ""))
     if not found:

@@ -55,7 +55,7 @@ def memory_mb(step: str, workers: int = 1) -> int:
 
     Shard: a group of subjects that one job processes. step: name of the step, key of WORKER_MB;
     KeyError for others. workers: number of worker processes of the job; each adds WORKER_MB[step]
-    to the 500 MB of the main process.
+    to the 500 MB (JOB_MB) of the other processes.
     """
     return JOB_MB + workers * WORKER_MB[step]
 
@@ -73,17 +73,17 @@ def minutes(step: str, subjects: int) -> int:
 def cohort_minutes(step: str, subjects: int) -> int:
     """Return the time limit (minutes) to request for the job that runs a step for the whole cohort.
 
-    step: name of the step, key of COHORT_SECONDS; KeyError for others. subjects: number of subjects
-    in the cohort. The limit is 10 minutes plus COHORT_SECONDS[step] per 1000 subjects, rounded
+    step: name of the step, key of COHORT_SECONDS; KeyError for others. subjects: number of scans
+    that the run takes. The limit is 10 minutes plus COHORT_SECONDS[step] per 1000 scans, rounded
     down.
     """
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000
 
 
 def check_controller() -> None:
-    """Raise InputError if the command squeue is missing or Slurm's controller does not answer.
+    """Raise InputError if Slurm's command squeue is missing or fails.
 
-    `squeue --me --noheader` is run once. Without an answer, every job of the run would fail.
+    `squeue --me --noheader` is run once. It fails if Slurm's controller does not answer.
     """
     if shutil.which("squeue") is None:
         raise InputError(
@@ -98,12 +98,12 @@ def check_controller() -> None:
 def replace_commands(folder: Path) -> None:
     """Put a folder with replacements of Slurm commands at the front of PATH of this process.
 
-    folder: executables that Snakemake calls instead of Slurm's commands of the same name (sacct,
-    sbatch, squeue). Child processes inherit PATH and the environment variable PARAVERT_RUN, the id
-    of this process. A replacement writes its messages to the stderr of the process with that id,
-    each message once: the file .snakemake/slurm_logs/told-<id>.log in the working directory lists those
-    already written. Side effects: that file is deleted if it exists, its folder is made, and stderr is
-    set to append mode.
+    folder: absolute path of executables that Snakemake calls instead of Slurm's commands of the
+    same name (sacct, sbatch, squeue). Child processes inherit PATH and the environment variable
+    PARAVERT_RUN, the id of this process. A replacement writes what the user should know to the
+    stderr of that process, each sentence once: the file .snakemake/slurm_logs/told-<id>.log in the
+    working directory lists those already written. Side effects: that file is deleted if it exists,
+    its folder is made, and `append_only` is applied to stderr.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())

@@ -277,7 +277,7 @@ CENTILE_MEASURES = (  # of study.centiles
 
 
 def z_column(measure: str, muscle: str) -> str:
-    """Return the name of the column of z-scores in the table of subjects, such as "z_csa_multifidus".
+    """Return the name of a column of z-scores in the table subjects, such as "z_csa_multifidus".
 
     measure: one of CENTILE_MEASURES, such as "csa" or "fat_fraction_level"; muscle: one of
     anatomy.MUSCLES, such as "multifidus". "fat_fraction" is shortened to "fat", because Stata
@@ -404,10 +404,10 @@ COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERI
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
     """Return the descriptions of the cohort tables of one study.
 
-    They are in the order of COHORT_TABLES. carried: descriptions of the sheet's columns that paravert
-    does not define; they are added at the end of the tables `subjects` and `ledger`. visits: whether
-    subjects have several scans; every table then has the column `visit` after `subject`, and both are
-    part of its key.
+    They are in the order of COHORT_TABLES. carried: descriptions of further columns of the sheet
+    (`study.people.carried_columns`); they are added at the end of the tables `subjects` and
+    `ledger`. visits: whether the sheet has visits; every table then has the column `visit` after
+    `subject`, and both are part of its key.
     """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)

@@ -1,4 +1,4 @@
-"""Checks of the configuration before anything runs; all faults are listed at once."""
+"""Checks of the configuration: against its schema (all faults at once), and for repeated keys."""
 
 import difflib
 import math
@@ -39,9 +39,9 @@ PATTERNS = {
 def check_configuration(settings: dict) -> None:
     """Raise InputError unless the whole configuration fits the schema config.schema.yaml.
 
-    Texts with invisible characters are refused, too (`errors.unseen_character`). settings: the
-    configuration as nested dicts, as read from YAML. The message lists every setting that is unknown,
-    missing, of a wrong type or form, or out of range.
+    settings: the configuration as nested dicts, as read from YAML. The message lists every setting
+    that is unknown, missing, of a wrong type or form, or out of range, and every text with an
+    invisible character (`errors.unseen_character`) other than a line feed.
     """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
@@ -87,7 +87,7 @@ def check_files(files: Iterable[Path]) -> None:
 
 
 def _document(file: Path) -> yaml.Node | None:
-    """Return the root node of a YAML file, None for an empty one. Raises InputError for other files."""
+    """Return the root node of a YAML file, None for an empty one; InputError for other files."""
     try:
         # Snakemake also reads JSON, which is YAML except for its tabs.
         text = file.read_text(encoding="utf-8").replace("\t", " ")
@@ -159,7 +159,7 @@ def _unknown(path: list[str], known: dict) -> str:
 
 
 def _unseen(value: object, path: list[str]) -> Iterator[str]:
-    """Yield a sentence for each text with a control character other than a tab or line break."""
+    """Yield a sentence for each text with an invisible character other than a tab or line feed."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield from _unseen(below, [*path, str(key)])
@@ -171,7 +171,7 @@ def _unseen(value: object, path: list[str]) -> Iterator[str]:
 
 
 def _keys_twice(node: yaml.Node, path: list[str], known: set[int]) -> Iterator[str]:
-    """Yield the duplicate keys of all mappings of a document. known: ids of the nodes already visited."""
+    """Yield the duplicate keys of a document's mappings. known: ids of the visited nodes."""
     if id(node) in known or isinstance(node, yaml.ScalarNode):
         return
     known.add(id(node))  # an alias is its anchor's node

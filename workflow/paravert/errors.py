@@ -1,4 +1,4 @@
-"""Faults of the input. Any other exception is a bug and is never caught."""
+"""Faults of the input: exceptions, and the codes of reasons and warnings."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ find_unseen = re.compile(
 
 
 class Reason(StrEnum):
-    """The codes for why a subject is quarantined (not analysed because of its data); one per subject.
+    """The codes for why a subject is quarantined (not analysed); one per subject.
 
     The manual, config/README.md, explains each code.
     """
@@ -44,11 +44,11 @@ class Reason(StrEnum):
     MASK_GRID_MISMATCH = "mask-grid-mismatch"
     MASK_UNKNOWN_LABEL = "mask-unknown-label"
     MASK_SIDE_MISMATCH = "mask-side-mismatch"
-    PROCESS_DIED = "process-died"  # twice, the second time while it processed this subject alone
+    PROCESS_DIED = "process-died"  # twice, then alone with this subject; or its memory ran out
 
 
 class Caution(StrEnum):
-    """The codes of warnings about an analysed subject or slice; a subject can have several.
+    """The codes of warnings about a subject or slice; each can have several.
 
     The column `warnings` of the tables lists them. The manual, config/README.md, explains each
     code.
@@ -102,10 +102,10 @@ class Caution(StrEnum):
 
 
 class InputError(Exception):
-    """An input that cannot be used (file, setting, missing program); it stops the run with exit code 2.
+    """An input that cannot be used: file, setting, missing program; a command exits with code 2.
 
-    where: path or name of the input. found_and_expected: what was found and what was expected there.
-    The message is "where: found_and_expected". Both are texts in `args`, not attributes.
+    where: path or name of the input. found_and_expected: what was found and what was expected
+    there. The message is "where: found_and_expected". Both are texts in `args`, not attributes.
     """
 
     def __init__(self, where: Path | str, found_and_expected: str):
@@ -118,9 +118,8 @@ class InputError(Exception):
 class SubjectFault(Exception):
     """A fault in the data of one subject: this subject is quarantined and the others are processed.
 
-    reason: code of the fault. message: what was found and what was expected, for tables and logs.
-    It may contain tags, counts, millimetres and positions; never names, dates, identifiers, free
-    text or paths of the input. Both are attributes.
+    reason: code of the fault. message: what was found and what was expected, for tables and logs;
+    it must hold no names, dates, identifiers, free text or paths of the input. Both are attributes.
     """
 
     def __init__(self, reason: Reason, message: str):
@@ -138,10 +137,10 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
 
 
 def unseen_character(text: str) -> str:
-    """Return the code point, such as "U+000B", of the first invisible character in a text; "" if none.
+    """Return the code point ("U+000B") of the first invisible character in a text; "" if none.
 
-    Invisible: control characters (also line breaks, but not the tab); line and paragraph separators,
-    zero-width space, byte order mark, surrogates.
+    Invisible: control characters (also line breaks, but not the tab); line and paragraph
+    separators, zero-width space, byte order mark, surrogates.
     """
     found = find_unseen(text)
     return f"U+{ord(found[0]):04X}" if found else ""

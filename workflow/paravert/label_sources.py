@@ -38,7 +38,7 @@ class LabelSource:
 
 
 def _both_sides(**lefts: tuple[int, int]) -> dict[int, int]:
-    """Return {foreign value: value of LABELS}; lefts: by muscle the foreign values (left, right)."""
+    """Return {foreign value: value of LABELS}; lefts: by muscle the values (left, right)."""
     return {
         value: label_value(muscle, side)
         for muscle, values in lefts.items()
@@ -71,12 +71,12 @@ SOURCES = {source.name: source for source in (OWN, MUSCLEMAP, TOTALSEGMENTATOR_M
 
 
 def label_source(setting: str | Mapping) -> LabelSource:
-    """Return the meaning of foreign label values that the setting convert_dicom.labels_from describes.
+    """Return the meaning of foreign label values by the setting convert_dicom.labels_from.
 
     setting: a key of SOURCES ("paravert", "musclemap", "totalsegmentator_mr"), or a table {foreign
-    value: [muscle, side]}, not empty, with values from 1 to 65535 (int, or text of digits), and names
-    of anatomy.MUSCLES and SIDES; several values may mean one muscle. Raises InputError whose message
-    lists every fault.
+    value: [muscle, side]}, not empty, with values from 1 to 65535 (int, or text of digits), and
+    names of anatomy.MUSCLES and SIDES; several values may mean one muscle. Raises InputError whose
+    message lists every fault.
     """
     if isinstance(setting, str) and setting in SOURCES:
         return SOURCES[setting]

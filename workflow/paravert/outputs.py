@@ -1,6 +1,6 @@
-"""The figures and tables of a study: names of their files, titles and captions.
+"""Figures and tables of a study: names of their files, titles and captions.
 
-The workflow and the report read this list. It imports nothing of the package.
+The workflow and the report read these lists. This module imports nothing of the package.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Assignment of subjects to shards (groups that one job processes); detection of stale tables.
 
-Snakemake records the provenance of an output when it sees the job end. It has no record of jobs that
-end while it is not running. So each table stores a digest of its inputs, settings and step version
-(`made_from`), and every run compares these digests when it plans.
+Snakemake records the provenance of an output when it sees the job end. It has no record of jobs
+that end while it is not running. So each table stores a digest of its inputs, settings and step
+version (`made_from`), and every run compares these digests when it plans.
 """
 
 import difflib
@@ -38,11 +38,11 @@ COHORT_RULES = (
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
     """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
-    subjects: names of all scans of the cohort. subjects_per_shard: from 1; the mean size of a shard is
-    this at most. The number of shards is the smallest power of two that allows it, so that it changes
-    only when the cohort doubles; the shard of a subject follows from a SHA-256 of its name, and the name
-    of the shard is its number in hexadecimal, with leading zeros. If subjects_per_shard is 1, the shard
-    has the subject's name.
+    subjects: names of all scans of the cohort. subjects_per_shard: from 1; the mean size of a shard
+    is this at most. The number of shards is the smallest power of two that allows it, so that it
+    seldom changes while a cohort grows; the shard of a subject follows from a SHA-256 of its name,
+    and the name of the shard is its number in hexadecimal, with leading zeros. If
+    subjects_per_shard is 1, the shard has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -54,13 +54,14 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
 def shard_plan(
     subjects: Sequence[str], subjects_per_shard: int, selection: str = "", sheet: str = "the sheet"
 ) -> dict[str, list[str]]:
-    """Return {shard: its subjects}, both sorted; a shard is a group of subjects that one job processes.
+    """Return {shard: its subjects}, both sorted; one job processes the subjects of a shard.
 
     subjects: names of all scans of the cohort (the subject, or subject_visit in a sheet with
-    visits). subjects_per_shard: largest mean size of a shard, for `shard_names`. selection: names of the scans
-    to process, comma-separated; empty for all. Other scans and shards without a selected scan are left
-    out; a selection does not move a subject to another shard. sheet: its name, for the message of
-    InputError, which is raised for a selected name that is not in subjects.
+    visits). subjects_per_shard: largest mean size of a shard, for `shard_names`. selection: names
+    of the scans to process, comma-separated; empty for all. Other scans and shards without a
+    selected scan are left out; a selection does not move a subject to another shard. sheet: its
+    name, for the message of InputError, which is raised for a selected name that is not in
+    subjects.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -87,15 +88,15 @@ def _stable_hash(subject: str) -> int:
 def conversion_inputs(
     row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
 ) -> dict:
-    """Return all inputs on which one subject's conversion depends, as a JSON-able dict.
+    """Return what one subject's conversion depends on, as a JSON-able dict.
 
-    row: row of the subject sheet, {column: text}. series_description: patterns of the setting
-    convert_dicom.series_description. source: meaning of the voxel values of the label map that the
-    sheet names. Keys of the result: images, water, fat, truth, truth2 and labels (CONVERTED_COLUMNS),
-    each with a digest of sizes and times of the files at its path (`provenance.state_of`; an empty
-    cell gives "none", an empty truth2 no key); series_description, with the patterns; and, if the
-    row has labels of another program, labels_from, with the sorted pairs (value of the program,
-    own value). The version of the step is not included.
+    The version of the step is not included. row: row of the subject sheet, {column: text}.
+    series_description: patterns of the setting convert_dicom.series_description. source: meaning of
+    the voxel values of the label map that the sheet names. Keys of the result: images, water, fat,
+    truth, truth2 and labels (CONVERTED_COLUMNS), each with the state of the files at its path
+    (`provenance.state_of`; an empty cell gives "none", an empty truth2 no key); series_description,
+    with the patterns; and, if the row has labels of another program, labels_from, with the sorted
+    pairs (value of the program, own value).
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
@@ -110,9 +111,10 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Return whether the images of a subject are missing or cannot be read.
+    """Return whether the path in the column images is missing or may not be read.
 
-    row: row of the subject sheet, {column: text}. False if its column `images` is empty.
+    row: row of the subject sheet, {column: text}. False if the column is empty. Of a folder, the
+    files are not examined.
     """
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
@@ -125,7 +127,7 @@ def result_fingerprint(step: Step, depends_on: Mapping) -> str:
 
     It is the SHA-256 of the step's name, its version and depends_on. depends_on: JSON-able dict of
     everything else on which the result depends, as in `shards.Task`. A stored result is kept as
-    long as its fingerprint stays the same.
+    long as its fingerprint and its files stay the same.
     """
     return digest([step.name, step.version, depends_on])
 
@@ -226,7 +228,7 @@ def conversion_made_from(fingerprints: Mapping[str, str]) -> str:
 
     fingerprints: {subject: `result_fingerprint` of its conversion}, of all subjects of the shard,
     in any order. The digest is stored in the table. A later run computes it again; a difference
-    means that images, settings or the version of the step have changed since.
+    means that subjects, their files, settings or the version of the step have changed since.
     """
     return digest([FIRST.name, fingerprints])
 
@@ -236,9 +238,9 @@ def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | N
 
     step: any after convert_dicom. settings: JSON-able, the step's settings and further input files,
     from `with_subjects`. upstream: {step: `made_from` of its table}, for the steps in `step.after`
-    and `step.besides`; None if the table has none or was not read. The digest is stored in the table.
-    A later run computes it again; a difference means that settings, inputs or the version of the step
-    have changed since.
+    and `step.besides`; None if the table has none or was not read. The digest is stored in the
+    table. A later run computes it again; a difference means that settings, inputs or the version of
+    the step have changed since.
     """
     besides = [upstream[name] for name in step.besides]
     return digest([step.name, step.version, settings, upstream[step.after], *besides])
@@ -247,7 +249,7 @@ def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | N
 def subjects_away(
     plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
 ) -> set[str]:
-    """Return the subjects of a plan whose images are missing or cannot be read.
+    """Return the subjects of a plan whose images are missing or may not be read (`images_away`).
 
     plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}.
     """
@@ -261,14 +263,15 @@ def cohort_made_from(
     configuration: str,
     split: str,
 ) -> str:
-    """Return the digest (SHA-256, hexadecimal) of all inputs of the cohort tables but shard tables.
+    """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, files left out.
 
-    plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}; columns
-    that hold paths are ignored. away: subjects whose images are missing, from `subjects_away`.
-    configuration: the whole configuration as JSON text. split: digest of the model's list of training
-    subjects, "" without a list. The versions of the rules over the cohort (COHORT_RULES: gather_cohort
-    to write_report) are included, too. If the digest changes, Snakemake makes the cohort tables and
-    everything after them again.
+    Snakemake tracks the files: shard tables, ratings, the model's card. plan: {shard: subjects}.
+    rows: {subject: row of the subject sheet as {column: text}}; columns that hold paths are
+    ignored. away: subjects whose images are missing or may not be read, from `subjects_away`.
+    configuration: the whole configuration as JSON text. split: digest of the model's list of
+    training and validation subjects, "" without a list. The versions of the rules over the cohort
+    (COHORT_RULES: gather_cohort to write_report) are included. If the digest changes, Snakemake
+    makes the cohort tables and then everything after them again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -281,10 +284,10 @@ def corrected_labels(
     """Return the sheet with paths of corrected label maps, and the names of the corrected scans.
 
     rows: rows of the subject sheet, {column: text}; not changed. folder: contains a folder of NIfTI
-    files for each corrected scan, named after the scan (the subject, or subject_visit); if it does not
-    exist, no scan is corrected. Returns (all rows in the same order, where the column `labels` of a
-    corrected scan is the absolute path of its folder; sorted names of the corrected scans that are in
-    the sheet).
+    files (.nii, .nii.gz) for each corrected scan, named after the scan (the subject, or
+    subject_visit); if it does not exist, no scan is corrected. Returns (all rows in the same order,
+    where the column `labels` of a corrected scan is the absolute path of its folder; sorted names
+    of the corrected scans that are in the sheet).
     """
     corrected = sorted(
         home.name
@@ -321,9 +324,10 @@ def stale_steps(
     shard: folder of the tables of one shard. subjects: names of its subjects. rows: {subject: row
     of the subject sheet as {column: text}}. series_description: patterns of the setting
     convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source:
-    meaning of the voxel values of the label maps that the sheet names. A damaged table is stale. A
-    missing table, and the tables of steps after a missing or stale one, are not listed: Snakemake
-    makes them anyway.
+    meaning of the voxel values of the label maps that the sheet names. A table of an older version
+    of the step, or that is not Parquet, is stale. Converted subjects whose images are away
+    (`images_away`) count as unchanged. A missing table, and the tables of steps after a missing or
+    stale one, are not listed: Snakemake makes them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -367,10 +371,10 @@ def _expected_conversions(
 
 
 def made_from(table: Path) -> str | None:
-    """Return the digest (hexadecimal) of everything a shard table was made from.
+    """Return the digest (hexadecimal) of what a table of a shard or of the cohort was made from.
 
-    table: path of the Parquet file. None if it is damaged or contains no digest; FileNotFoundError
-    if it does not exist.
+    table: path of the Parquet file. None if it is not Parquet or contains no digest;
+    FileNotFoundError if it does not exist.
     """
     try:
         return read_made_from(table)
@@ -384,13 +388,14 @@ def check_shard_tables(
     settings: Mapping[str, Mapping],
     rows: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Raise InputError unless all shard tables were made from the current sheet and settings.
+    """Raise InputError unless all shard tables were made from the current subjects and settings.
 
     The tables are those of COHORT_STEPS: of all steps but dicomseg. folder: contains one folder of
     tables per shard. plan: {shard: subjects}, from `shard_plan`. settings: {step: settings}, from
-    `step_settings`. rows: {subject: row of the subject sheet as {column: text}}. The error is about the
-    first table that is damaged, lists other subjects, or was made from other settings or another table
-    of an earlier step. FileNotFoundError if a table is missing. Changed images are not noticed.
+    `step_settings`. rows: {subject: row of the subject sheet as {column: text}}. The error is about
+    the first table that is not Parquet, lists other subjects, or was made from other settings or
+    another table of an earlier step. FileNotFoundError if a table is missing. What convert_dicom
+    depends on (`conversion_inputs`) is not compared.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

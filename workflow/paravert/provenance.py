@@ -14,8 +14,8 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 def digest(value: object) -> str:
     """Return the SHA-256 of a value, written as JSON, as 64 hexadecimal digits.
 
-    value: anything that JSON can hold, other objects enter as their str(). The order of dict keys
-    does not matter; the order of lists does.
+    value: anything that JSON can hold; values of other types enter as their str(). The order of
+    dict keys does not matter; the order of lists does.
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -31,7 +31,7 @@ def file_sha256(path: Path) -> str:
 
 
 def state_of(path: Path) -> str:
-    """Return a digest (SHA-256, hexadecimal) of the sizes and modification times of files at a path.
+    """Return a digest (SHA-256, hexadecimal) of sizes and modification times of files at a path.
 
     path: a file, whose name does not matter, or a folder, with all files at any depth and their
     names. No file is opened. Returns "absent" if there is neither. Files and folders that cannot be
@@ -64,8 +64,8 @@ def files_below(folder: Path) -> list[Path]:
     """Return the paths of all files at any depth below a folder, sorted.
 
     The paths begin with `folder`. Links to folders are followed, each folder once. Broken links are
-    listed as files, so that a missing target is noticed. Raises OSError if a folder cannot be listed or
-    a file cannot be examined.
+    listed as files, so that a missing target is noticed. Raises OSError if a folder cannot be
+    listed or a file cannot be examined.
     """
     files = []
     for place, found in _walk(folder):

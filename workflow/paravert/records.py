@@ -1,8 +1,8 @@
 """The result of one step for one subject on disk: its files, a record (JSON), and a mark.
 
-Files and record appear completely or not at all, even if the process is killed. The mark is a file
-that exists while the subject is computed: it tells the parent process which subject a dead worker was
-computing. Crashes are counted per subject.
+The record is written after all files, so that a killed process leaves no incomplete result. The
+mark is a file that exists while the subject is computed: it tells the parent process which subject
+a dead worker was computing. Crashes are counted per subject and step.
 """
 
 import filecmp
@@ -29,13 +29,14 @@ LEFTOVER_SECONDS = (
 class Outcome:
     """The outcome of one step of the workflow for one subject: analysed, or quarantined and why.
 
-    subject: name of the scan. status: ANALYSED ("analysed") or QUARANTINED ("quarantined"). fingerprint:
-    SHA-256 (hexadecimal) of the step's name and version and of all that the result depends on, from
-    `plan.result_fingerprint`. warnings: codes (errors.Caution). stage: name of the step that quarantined
-    the subject, and reason: its code (errors.Reason); both None if analysed. message: details of the
-    reason or of a warning; None if there are none. identity: fingerprint of the earliest result that had
-    the same files; by default the result's own. Later steps depend on the identity, so they keep their
-    results if this step makes the same files again.
+    subject: name of the scan. status: ANALYSED ("analysed") or QUARANTINED ("quarantined").
+    fingerprint: SHA-256 (hexadecimal) of the step's name and version and of all that the result
+    depends on, from `plan.result_fingerprint`. warnings: codes (errors.Caution). stage: name of the
+    step that quarantined the subject, and reason: its code (errors.Reason); both None if analysed.
+    message: details of the reason or of a warning; None if there are none. identity: fingerprint of
+    the oldest result since which the files are the same (only convert_dicom compares them); by
+    default the result's own. Later steps depend on the identity, so they keep their results if this
+    step makes the same files again.
     """
 
     subject: str
@@ -53,11 +54,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one step for one subject, with the rows that the subject adds to the step's table.
+    """The outcome of one step for one subject, and the rows that it adds to the step's table.
 
     outcome: analysed or quarantined, with reason and warnings. rows: one dict per row, {column:
-    value}, without subject and the other columns of tables.OUTCOME; empty if quarantined. held: whether
-    the result was kept from an earlier run and not computed in this one.
+    value}, without subject and the other columns of tables.OUTCOME; empty if quarantined. held:
+    whether the result was kept from an earlier run and not computed in this one.
     """
 
     outcome: Outcome
@@ -70,10 +71,10 @@ class StoredResult:
     """Fingerprints and changed files of the stored result of one step for one subject.
 
     fingerprint: SHA-256 (hexadecimal) of the step, its version and all that the result depends on.
-    identity: fingerprint of the earliest result with the same files. upstream: identity of the
-    previous step's result from which it was made; None for the first step. All three are None if
-    there is no stored result. changed: paths, relative to the subject's folder, of its files that
-    were changed or removed since they were written.
+    identity: fingerprint of the oldest result since which the files are the same. upstream:
+    identity of the previous step's result from which it was made; None for the first step. All
+    three are None if there is no stored result. changed: paths, relative to the subject's folder,
+    of its files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
@@ -84,11 +85,12 @@ class StoredResult:
 
 @dataclass(frozen=True)
 class ResultStore:
-    """Reads and writes the stored result of one step for one subject: its files and a record (JSON).
+    """Reads and writes the stored result of one step for one subject: its files and a record.
 
-    The record holds the outcome, the table rows, and size and time of each file. home: folder of the
-    scan in results/subjects; `begun` makes it. step: name of the step. record: file name of the record
-    in home. owns: names of the files and folders in home that only this step writes.
+    The record (JSON) holds the outcome, the table rows, and size and time of each file. home:
+    folder of the scan in results/subjects; `begun` makes it. step: name of the step. record: file
+    name of the record in home. owns: names of the files and folders in home that only this step
+    writes.
     """
 
     home: Path
@@ -110,7 +112,7 @@ class ResultStore:
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
     def stored(self) -> StoredResult:
-        """Return the fingerprints of the stored result, and which of its files were changed since."""
+        """Return fingerprints of the stored result, and which of its files were changed since."""
         record = self._read()
         if record is None:
             return StoredResult()
@@ -119,11 +121,11 @@ class ResultStore:
         return StoredResult(outcome.fingerprint, outcome.identity, record["upstream"], changed)
 
     def identity_of_same(self, scratch: Path) -> str:
-        """Return the identity of the stored result if its files equal those in a folder, otherwise "".
+        """Return the identity of the stored result if its files equal those in a folder, else "".
 
-        Identity: fingerprint of the earliest result with these files. scratch: folder with the
-        files of a new result; names and bytes are compared. "" also if stored files were changed
-        since they were written.
+        Identity: fingerprint of the oldest result since which the files are the same. scratch:
+        folder with the files of a new result; names and bytes are compared. "" also if stored files
+        were changed since they were written.
         """
         record = self._read()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -140,7 +142,7 @@ class ResultStore:
         fingerprint: SHA-256 (hexadecimal) of the result to be made; it is written into the mark. If
         the process is killed, the mark remains and shows which subject it was computing. Otherwise
         mark and folder are removed when the block ends. Scratch folders that dead processes left
-        are removed first.
+        for this step are removed first, those of other computers once they are an hour old.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
@@ -154,16 +156,16 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether the subject is marked: a process is computing it now, or was killed while it did."""
+        """Whether the subject is marked: a process computes it now, or was killed while it did."""
         return self._mark.exists()
 
     def count_crash(self, fingerprint: str) -> bool:
         """Return whether a worker of this process died on the subject; if so, count the crash once.
 
-        The mark of `begun` tells; it is removed when the crash is counted. fingerprint: SHA-256
-        (hexadecimal) of the result that the worker was to make. False if there is no mark with this
-        fingerprint, or if the mark names another parent process: then the parent died too, so the cause
-        was external and nothing is counted.
+        To be called when no worker runs any more. The mark of `begun` tells; it is removed when the
+        crash is counted. fingerprint: SHA-256 (hexadecimal) of the result that the worker was to
+        make. False if there is no mark with this fingerprint, or if the mark names another parent
+        process: that one died too or still runs, and nothing is counted.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
@@ -175,10 +177,10 @@ class ResultStore:
         return True
 
     def crashes(self, fingerprint: str) -> int:
-        """Return how many worker processes have died while they computed a result; 0 if none.
+        """Return how many crashes `count_crash` has counted on a result; 0 if none.
 
-        fingerprint: SHA-256 (hexadecimal) of that result. Crashes on a result with another
-        fingerprint are not counted.
+        fingerprint: SHA-256 (hexadecimal) of that result. The count starts anew after `put` and
+        `forget_crashes`, and at a crash on a result with another fingerprint.
         """
         note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
@@ -187,11 +189,11 @@ class ResultStore:
         """Store a result: move its files into the subject's folder, then write the record (JSON).
 
         scratch: folder with the files, on the same file system as the subject's folder. result:
-        outcome and table rows. upstream: identity of the previous step's result (fingerprint of the
-        earliest one with the same files), None for the first step. The old record is removed first
-        and the new one is written last, so that a killed process leaves a complete result or none.
-        Files of an earlier result of this step that the new one lacks are deleted; the crash count
-        is reset. Raises ValueError for a file that the step does not own.
+        outcome and table rows. upstream: identity of the previous step's result (`Outcome`), None
+        for the first step. The old record is removed first and the new one is written last, so that
+        a killed process leaves a complete result or none. Files of an earlier result of this step
+        that the new one lacks are deleted; the crash count is reset. Raises ValueError for a file
+        that the step does not own, and for rows with NaN or infinity.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -256,7 +258,7 @@ class ResultStore:
 
 
 def _is_left(scratch: Path, step: str) -> bool:
-    """Return whether the process that made a scratch folder is dead."""
+    """Return whether the process that made a scratch folder is dead, on other nodes by its age."""
     made = re.fullmatch(rf"\.{step}-(\d+)-(.*)-[^-]*", scratch.name)
     if made and made[2] == os.uname().nodename:
         return not _is_alive(int(made[1]))
@@ -267,7 +269,7 @@ def _is_left(scratch: Path, step: str) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Return whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
+    """Return whether a process runs. A zombie, dead but not waited for by a parent, does not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

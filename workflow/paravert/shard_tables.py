@@ -21,11 +21,11 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     """Write the table of one step for one shard as a Parquet file, completely or not at all.
 
     Shard: a group of subjects that one job processes. path: of the file. step: whose table it is.
-    results: outcome and rows of each subject; the table keeps their order and adds the column subject.
-    If `step.table.per_subject`, it also has the columns of the outcome, and a row for a subject without
-    rows. made_from: digest (hexadecimal) of everything the table was made from. The file's metadata hold
-    `made_from` and the outcomes of all subjects (JSON). Raises ValueError if the rows do not fit the
-    table's description, KeyError for a column that it lacks.
+    results: outcome and rows of each subject; the table keeps their order and adds the column
+    subject. If `step.table.per_subject`, it also has the columns of the outcome, and a row for a
+    subject without rows. made_from: digest (hexadecimal) of everything the table was made from. The
+    file's metadata hold `made_from` and the outcomes of all subjects (JSON). Raises the exceptions
+    of `tables.from_rows` and `tables.check` if the rows do not fit the table's description.
     """
     rows = []
     for result in results:
@@ -42,7 +42,8 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 def outcome_row(outcome: Outcome) -> dict:
     """Return an outcome as one table row, {column: value} with the columns of tables.OUTCOME.
 
-    These are subject, status, warnings, stage, reason and message. outcome: of one step for one subject.
+    These are subject, status, warnings, stage, reason and message. outcome: of one step for one
+    subject.
     """
     row = asdict(outcome)
     del row["fingerprint"], row["identity"]
@@ -54,7 +55,8 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
     Shard table: Parquet file with the rows of one step for a group of subjects. Outcome: whether
     the subject was analysed or quarantined, with reason and warnings. Raises InputError if the file
-    is damaged or not a shard table, FileNotFoundError if there is none.
+    is not Parquet or not a shard table, OSError if it cannot be read (FileNotFoundError if there is
+    none).
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -63,10 +65,10 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
 
 def read_made_from(path: Path) -> str | None:
-    """Return the digest (hexadecimal) of everything a shard table was made from; None if it has none.
+    """Return the digest (hexadecimal) of what a table was made from; None if it has none.
 
-    Shard table: Parquet file with the rows of one step for a group of subjects; the digest is in
-    its metadata. Raises InputError if the file is not Parquet, FileNotFoundError if there is none.
+    The digest is in the metadata of the Parquet file of a shard or of the cohort. Raises InputError
+    if the file is not Parquet, OSError if it cannot be read (FileNotFoundError if there is none).
     """
     made_from = _metadata(path).get(b"made_from")
     return made_from and made_from.decode()
@@ -83,7 +85,7 @@ def read_shard_rows(path: Path) -> pa.Table:
     """Return the rows of a shard table as an Arrow table with all its columns.
 
     Shard table: Parquet file with the rows of one step for a group of subjects. Raises InputError
-    if the file is damaged, OSError if it cannot be opened.
+    if the file is missing or damaged, OSError if it may not be read.
     """
     try:
         return pq.read_table(path)

@@ -2,8 +2,9 @@
 
 For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
-fingerprint and files are unchanged. If a worker process dies while it works on a subject, the job
-fails; the next run retries that subject last and alone, and quarantines it if a process dies again.
+fingerprint and files are unchanged. If a worker process dies, the job works on the other subjects
+and fails; the next run retries, last and alone, the subjects that were being processed, and
+quarantines one on which a process dies again.
 """
 
 import logging
@@ -45,10 +46,11 @@ MOST_CRASHES = 2  # the first may be caused by another subject; the second canno
 class Task:
     """One subject that a step is to process, and what its result depends on.
 
-    subject: name of the scan. depends_on: JSON-able dict of everything on which the result depends besides
-    the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether the
-    inputs are missing or unreadable; a stored result is then kept, whatever depends_on says, if its
-    files are unchanged and the previous step's result is the one that it was made from.
+    subject: name of the scan. depends_on: JSON-able dict of everything on which the result depends
+    besides the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether
+    the inputs are missing or unreadable; a stored result is then kept, whatever depends_on and the
+    version say, if its files are unchanged and the previous step's result is the one that it was
+    made from.
     """
 
     subject: str
@@ -89,8 +91,9 @@ def work_through(
     to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined;
     any other exception fails the job. folder: holds a folder per subject. out: Parquet file of the
     table, in order of subject. workers: number of worker processes, to which `do` is pickled; 0
-    computes in this process. A subject whose stored result has the same fingerprint is not computed
-    again. Raises ChildProcessError, after all other subjects, if a worker process died.
+    computes in this process. A subject whose stored result has the same fingerprint and unchanged
+    files is not computed again. Raises ChildProcessError, after the other subjects, if a worker
+    process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -118,20 +121,21 @@ def work_after(
     step_name: key of STEPS. do: function (task, empty folder) that writes the subject's files into
     the folder and returns its rows and warnings; the files are then moved to `folder/<subject>/`.
     If it raises SubjectFault or MemoryError, the subject is quarantined; any other exception fails
-    the job. folder: holds a folder per subject. out: Parquet file of the table, in order of subject.
-    workers: number of worker processes, to which `do` is pickled; 0 computes in this process. settings:
-    JSON-able, what results depend on besides the previous step. applies: function of a subject's name that
-    returns whether its result depends on `settings`; None if every result does. own: {subject:
-    settings on which its result alone depends}, whatever `applies` returns. files: {subject: path
-    of a further input file, "" for none}; its size and time count as a setting. While it cannot be
-    read, a stored result that was made from the same result of the previous step is kept, even if
-    settings changed; otherwise `do` runs. besides: {step: shard table} of the steps in
-    `Step.besides`; their results count as settings.
+    the job. folder: holds a folder per subject. out: Parquet file of the table, in order of
+    subject. workers: number of worker processes, to which `do` is pickled; 0 computes in this
+    process. settings: JSON-able, what results depend on besides the previous step. applies:
+    function of a subject's name that returns whether its result depends on `settings`; None if
+    every result does. own: {subject: settings on which its result alone depends}, whatever
+    `applies` returns. files: {subject: path of a further input file, "" for none}; its size and
+    time count as a setting. While it cannot be read, a stored result that was made from the same
+    result of the previous step is kept, even if settings changed; otherwise `do` runs. besides:
+    {step: shard table} of the steps in `Step.besides`; their results count as settings.
 
-    The fingerprint of a result is a digest of the step's version, the previous step's result and
-    all these settings. A subject whose stored result has the same fingerprint is not computed
-    again. Raises InputError if files of an earlier step were changed since it wrote them;
-    ChildProcessError, after all other subjects, if a worker process died.
+    The fingerprint of a result is a digest of the step's name and version, the previous step's
+    result and all these settings. A subject whose stored result has the same fingerprint and
+    unchanged files is not computed again. For a subject that is computed, raises InputError if
+    files that the step reads were changed since an earlier step wrote them. Raises
+    ChildProcessError, after the other subjects, if a worker process died.
     """
     _run_after(
         shard_table,
@@ -167,12 +171,13 @@ def overlapped_after(
     empty folder) that writes the subject's files into the folder and returns its rows and warnings;
     the files are then moved to `folder/<subject>/`. If one of the three raises SubjectFault or
     MemoryError, the subject is quarantined; any other exception fails the job. folder: holds a
-    folder per subject. out: Parquet file of the table, in order of subject. settings: JSON-able, what
-    results depend on besides the previous step. applies: function of a subject's name that returns
-    whether its result depends on `settings`; None if every result does.
+    folder per subject. out: Parquet file of the table, in order of subject. settings: JSON-able,
+    what results depend on besides the previous step. applies: function of a subject's name that
+    returns whether its result depends on `settings`; None if every result does.
 
-    A subject whose stored result has the same fingerprint is not computed again. Raises InputError
-    if files of an earlier step were changed since it wrote them.
+    A subject whose stored result has the same fingerprint and unchanged files is not computed
+    again. For a subject that is computed, raises InputError if files that the step reads were
+    changed since an earlier step wrote them.
     """
     _run_after(
         shard_table,
@@ -280,9 +285,9 @@ class _Shard:
 
         do: called in a worker as do(task, folder); it writes its files into folder, which is empty,
         and returns rows and warnings. Its SubjectFault or MemoryError becomes a quarantine, other
-        exceptions are raised here. jobs: one per subject, with its crash count. workers: processes; 0,
-        or a single job that never crashed: this one. A second crash quarantines the subject; after any
-        other death of a worker, ChildProcessError is raised once all other jobs are done.
+        exceptions are raised here. jobs: one per subject, with its crash count. workers: processes;
+        0, or a single job that never crashed: this one. A second crash quarantines the subject;
+        after any other death of a worker, ChildProcessError is raised at the end.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.
@@ -325,14 +330,15 @@ class _Shard:
                     yield future.result()
 
     def _crashed(self, job: _Job) -> bool:
-        """Return whether the worker process died while it worked on the subject; count the crash."""
+        """Return whether the worker process died on the subject; count the crash."""
         return self.store(job.task.subject).count_crash(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
-        """Return the result of one subject: the stored one if it still fits, otherwise made by `do`.
+        """Return the result of one subject: the stored one if it still fits, else made by `do`.
 
-        do: as in `in_turn`. job: the subject. A SubjectFault or MemoryError of `do` becomes a quarantine. A
-        new result is stored, unless memory ran out. Raises InputError if files of earlier steps were changed.
+        do: as in `in_turn`. job: the subject. A SubjectFault or MemoryError of `do` becomes a
+        quarantine. A new result is stored, unless memory ran out. Raises InputError if files of
+        earlier steps were changed.
         """
         store = self.store(job.task.subject)
         kept = self._kept(store, job)
@@ -354,7 +360,8 @@ class _Shard:
     ) -> Iterator[Result]:
         """Yield the result of each subject: kept ones first, then the others in the order of jobs.
 
-        Called as read(task), compute(inputs), write(task, results, folder); only compute in this thread.
+        Called as read(task), compute(inputs), write(task, results, folder); only compute in this
+        thread.
         """
         waiting = []
         for job in jobs:
@@ -394,12 +401,12 @@ class _Shard:
             expected = found.upstream
 
     def store(self, subject: str, step: Step | None = None) -> ResultStore:
-        """Return the store of a subject's result of a step; step: None for the step of this shard."""
+        """Return the store of a subject's result of a step (None: the step of this shard)."""
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 
     def _kept(self, store: ResultStore, job: _Job) -> Result | None:
-        """Return the kept result, or the quarantine of a subject on which processes crashed; else None."""
+        """Return the kept result, or the quarantine of a subject after two crashes; else None."""
         held = store.held(job.fingerprint)
         if held is not None or job.crashes < MOST_CRASHES:
             return held
@@ -411,7 +418,7 @@ class _Shard:
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, message))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
-        """Return a quarantine that is not kept, so that the next run tries the subject again."""
+        """Return a quarantine that is not kept: the next job of the shard tries it again."""
         self.store(job.task.subject).clear()
         return self._result(job, fault)
 
@@ -463,7 +470,8 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 def end_with(parent: int) -> None:
     """Start a background thread that ends this worker process when its parent process has ended.
 
-    parent: id of the parent process, which the thread looks for every WATCH_SECONDS (1).
+    parent: id of the process that started this one (os.getppid()), compared every WATCH_SECONDS
+    (1).
     """
 
     def watch() -> None:
@@ -477,7 +485,7 @@ def end_with(parent: int) -> None:
 def _out_of_memory() -> SubjectFault:
     """Return the fault (process-died) of a subject that does not fit into memory, to be raised.
 
-    The subject is retried in the next run.
+    The next job of the shard tries the subject again.
     """
     message = "not enough memory for this subject"
     return SubjectFault(Reason.PROCESS_DIED, message)

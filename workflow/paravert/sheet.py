@@ -56,14 +56,15 @@ is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[0
 class Sheet(NamedTuple):
     """A subject sheet that was read without faults.
 
-    rows: one dict per row, {column: text}, in the order of the file; "" where unknown, paths
-    absolute, numbers with a decimal point, sex F or M. Each has all columns that paravert defines, named
-    in lower case, even if the file lacks them, and the others. types: {column: "number", "yes/no",
-    "category", "text", "date" or "path"} of each column that paravert does not define, and of
-    n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for
-    columns in `types`, from another worksheet of the workbook. dated: whether the column
-    years_since_first was computed from the column date. doubts: sentences on other columns that may
-    be misspelt ones of paravert.
+    rows: one dict per row, {column: text}, in the order of the file; "" where unknown. Each has all
+    columns that paravert defines, named in lower case, even if the file lacks them: paths absolute,
+    numbers with a decimal point, sex F or M, images the fat image where only water and fat are
+    given; and the others as in the file. types: {column: "number", "yes/no", "category", "text",
+    "date" or "path"} of each column that paravert does not define (also years_since_first, if
+    computed), and of n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings:
+    {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether
+    the column years_since_first was computed from the column date. doubts: sentences on other
+    columns that may be misspelt ones of paravert.
     """
 
     rows: list[dict[str, str]]
@@ -74,7 +75,7 @@ class Sheet(NamedTuple):
     doubts: tuple[str, ...] = ()
 
     def notices(self) -> list[str]:
-        """Return sentences for the user on how the sheet was read; empty if there is nothing to say.
+        """Return sentences for the user on how the sheet was read; [] if there is nothing to say.
 
         They name an encoding other than UTF-8; the columns that paravert does not define, with
         their types, those that may be misspelt, and those with meanings; and say if dates or paths
@@ -96,12 +97,13 @@ class Sheet(NamedTuple):
         return told
 
     def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
-        """Raise InputError if the configuration names a column that the sheet does not have.
+        """Raise InputError if one of two settings names a column that it cannot use.
 
-        columns: keys of the setting `columns`, which describes columns that paravert does not
-        define. covariates: names in the setting fit_models.covariates; a column of texts or dates
-        cannot be one, and raises InputError as well. The message names the first wrong column. Case
-        is ignored.
+        columns: keys of the setting `columns`; each must be one of `types`. covariates: names in
+        the setting fit_models.covariates; each must be one of MODEL_COLUMNS (height_cm, weight_kg,
+        bmi_kg_m2, site, group), even if the file lacks it, or one of `types` with a type other than
+        path, text or date. sex and age_years, which the models contain anyway, are refused. The
+        message names the first wrong column. Case is ignored.
         """
         usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
         for setting, names, known in (
@@ -116,14 +118,15 @@ class Sheet(NamedTuple):
 def read_sheet(
     path: Path, sheet_name: str = "", sex_codes: Mapping[str | int, str] | None = None
 ) -> Sheet:
-    """Read the subject sheet (a header line, then a line per subject or visit) and return it checked.
+    """Return the subject sheet (a header line, then a line per subject or visit), checked.
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
     further words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the
-    other meaning. Paths in the sheet are relative to its folder (of the file that `path` leads to) or
-    absolute. Raises InputError whose message lists the first FAULTS_SHOWN (50) faults with line and
-    column, and counts all; also if there is no line below the header.
+    other meaning. Paths in the sheet are relative to its folder (of the file that `path` leads to)
+    or absolute. Raises InputError for a file that `read_cells` refuses or without a line below the
+    header; or its message lists the first FAULTS_SHOWN (50) faults, at most one per cell, with line
+    and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -179,7 +182,7 @@ def scan_of(row: Mapping[str, str]) -> str:
 
 
 def scan_name(subject: str, visit: str | None) -> str:
-    """Return the name of a scan: "subject_visit" such as "A001_2", or the subject if there is no visit.
+    """Return the name of a scan: "subject_visit", such as "A001_2"; without a visit the subject.
 
     visit: "" or None in a sheet without visits.
     """
@@ -411,12 +414,13 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells are eight
-    digits such as 20240229; "number" if all are numbers, unless one has leading zeros or is whole
-    with more than 15 digits, or there are points as well as commas; "yes/no" if all are yes, y,
-    true, no, n or false in any case; "date" if any cell is a date such as 2024-02-29, 29.2.2024 or
-    2/29/24, maybe with a time; "path" if any is an absolute path, or has a slash or backslash and the
-    ending of a file; "category" for at most 50 different texts, also for none; "text".
+    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells are
+    dates of eight digits such as 20240229; "number" if all are numbers, unless one has leading
+    zeros or is whole with more than 15 digits, or there are points as well as commas; "yes/no" if
+    all are yes, y, true, no, n or false in any case; "date" if any cell is a date such as
+    2024-02-29, 29.2.2024 or 2/29/24, maybe with a time; "path" if any is an absolute path, or has a
+    slash or backslash and the ending of a file; "category" for at most 50 different texts, also for
+    none; "text".
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):

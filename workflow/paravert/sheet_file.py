@@ -1,4 +1,4 @@
-"""Reads the cells of a table from text or an Excel workbook; `sheet` interprets them."""
+"""Reads the cells of a table from text or an Excel workbook; its callers interpret them."""
 
 import csv
 import re
@@ -36,10 +36,10 @@ class Fault(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a file of cells as it was read, before its cells are checked; never a blank one.
+    """A line of a file of cells as it was read, before its cells are checked.
 
-    number: in the file, from 1. cells: texts; empty if the line could not be divided into cells.
-    faults: {number of the column from 0, or LINE for the whole line: what is wrong}.
+    number: in the file, from 1. cells: texts; may be empty if there are faults. faults: {number of
+    the column from 0, or LINE for the whole line: what is wrong}.
     """
 
     number: int
@@ -51,8 +51,8 @@ class Row(NamedTuple):
     """A line of a file of cells after the checks.
 
     line: its number in the file, from 1. cells: texts without outer spaces, one per column of the
-    header, "" where the line is shorter; no cells if it has too many or could not be divided. faults:
-    what is wrong in the line; empty if nothing is.
+    header, "" where the line is shorter; may be empty if there are faults (too many cells, not
+    divided). faults: what is wrong in the line; empty if nothing is.
     """
 
     line: int
@@ -63,9 +63,10 @@ class Row(NamedTuple):
 class Cells(NamedTuple):
     """The content of a file of cells, such as the subject sheet.
 
-    header: its first line, with the names of the columns. rows: all other lines with a filled cell
-    or a fault. encoding: "UTF-8", "UTF-16", "Windows-1252" or "an Excel workbook". meanings:
-    {column: text}, from another worksheet of the workbook; empty for text files.
+    header: its first line that is not blank, with the names of the columns. rows: all other lines
+    with a filled cell or a fault. encoding: "UTF-8", "UTF-16", "Windows-1252" or "an Excel
+    workbook". meanings: {column: text}, from another worksheet of the workbook; empty for text
+    files.
     """
 
     header: Row
@@ -81,7 +82,8 @@ def read_cells(path: Path, sheet_name: str = "") -> Cells:
     whichever is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A
     quoted cell cannot contain a line break. sheet_name: worksheet of the workbook; empty for the
     first. Lines without a filled cell are left out; faults of single lines are in their rows.
-    Raises InputError if the file is missing, empty, too large or of another kind.
+    Raises InputError if the file is missing, unreadable, empty, too large or of another kind, or
+    has no such worksheet.
     """
     content = _content(path)
     if content.startswith(ZIP_START):
@@ -226,7 +228,7 @@ def _checked(line: Line, names: list[str]) -> Row:
 
 
 def cell_fault(cell: str) -> str:
-    """Return why a text cannot be in a cell of the sheet: too long, or an invisible character; "" if it can.
+    """Return why a text cannot be in a cell: too long, or an invisible character; "" if it can.
 
     Too long: more than 4096 (CELL_LIMIT) characters. Invisible: a tab, or as in `unseen_character`.
     """

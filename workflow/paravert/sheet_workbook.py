@@ -1,7 +1,7 @@
 """Reads a worksheet of an Excel workbook (.xlsx) as lines of text.
 
-Numbers keep all their digits. A number whose format is made of zeros, such as 000, is a code and is
-padded as Excel shows it (007).
+Numbers are not rounded to what Excel shows. A whole number whose format is made of zeros, such as
+000, is a code and is padded as Excel shows it (007).
 """
 
 import html
@@ -48,14 +48,14 @@ DAMAGE = (
 
 
 def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Line], dict[str, str]]:
-    """Return the lines of one worksheet of an Excel workbook, and meanings of columns from another one.
+    """Return the lines of a worksheet of an Excel workbook, and meanings of columns from others.
 
     path: of the workbook, for messages. content: bytes of the file. sheet_name: worksheet, in any
-    case; empty for the first. Returns (lines that are not blank, each with its number, cells as
-    text and faults; {column: meaning} from any other worksheet whose first line has the cells
-    `column` and `meaning`). A merged cell, a formula without a stored value and an error such as
-    #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a damaged workbook,
-    another zip archive and an unknown worksheet.
+    case; empty for the first. Returns (lines with a filled cell or a fault, each with its number,
+    cells as text and faults; {column: meaning} from any other worksheet whose first line has the
+    cells `column` and `meaning`). A merged cell, a formula without a stored value and an error such
+    as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a damaged or too
+    large workbook, another zip archive and an unknown worksheet.
     """
     try:
         file = io.BytesIO(content)
@@ -132,7 +132,7 @@ def _plain_lines(file: io.BytesIO, title: str) -> list[Line]:
 
 
 def _meanings(worksheet) -> Iterator[tuple[str, str]]:
-    """Yield name and meaning of columns from a worksheet that describes them; nothing from others."""
+    """Yield name and meaning of columns from a worksheet that describes them, none from others."""
     worksheet.reset_dimensions()
     rows = worksheet.iter_rows(max_row=MOST_DESCRIBED, values_only=True)
     texts = ([str(cell or "").strip() for cell in row] for row in rows)
@@ -179,7 +179,7 @@ def _text(value: object, number_format: str) -> str:
 
 
 def _coded(value: int, number_format: str) -> str:
-    """Return a whole number as Excel shows it if its format is a code of zeros, otherwise as it is."""
+    """Return a whole number as Excel shows it if its format is a code of zeros, else as it is."""
     parts = _code_parts(number_format) if value >= 0 else ()
     zeros = parts.count("0")
     if not zeros:
@@ -198,7 +198,7 @@ def _coded(value: int, number_format: str) -> str:
 
 @cache
 def _code_parts(number_format: str) -> tuple[str, ...]:
-    """Return "0" for each digit of a format and "=text" for what stands between; none for others."""
+    """Return "0" for each digit of a format and "=text" for text between; () for others."""
     code = number_format.split(";")[0]
     if not CODE_FORMAT.fullmatch(code) or code == "0":
         return ()
@@ -209,7 +209,7 @@ def _code_parts(number_format: str) -> tuple[str, ...]:
 
 
 def _hidden_values(xml: bytes) -> dict[int, dict[int, str]]:
-    """Return faults, by line and column from 0, of values that openpyxl returns as empty cells."""
+    """Return faults, {line from 1: {column from 0: fault}}, of cells that openpyxl leaves empty."""
     if not FORMULA_OR_MERGED.search(xml):
         return {}
     faults: dict[int, dict[int, str]] = {}

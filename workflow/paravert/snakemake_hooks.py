@@ -1,7 +1,7 @@
 """Changes of Snakemake's behaviour for which it has no documented interface, with reasons.
 
-Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry runs
-of shards of 64 subjects (means of three runs).
+Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry
+runs of shards of 64 subjects (means of three runs).
 """
 
 import atexit
@@ -15,7 +15,7 @@ from snakemake.workflow import Workflow
 
 
 class FaultyInput(WorkflowError):
-    """Exception for a fault in the user's files; Snakemake prints its message and ends the run.
+    """Exception for a fault that the user can mend; Snakemake prints its message and ends the run.
 
     Snakemake adds the line of the rule file that it finds in the traceback of a WorkflowError. The
     fault is not in that file, so this class has no traceback.
@@ -45,7 +45,7 @@ def keep_jobs_from_searching_plugins() -> None:
 
 
 def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
-    """Make jobs read one configuration file instead of those that the user named on the command line.
+    """Make jobs read one configuration file instead of those named on the command line.
 
     workflow: Snakemake's object, changed in place. file: the configuration of this run (YAML). Jobs
     read their configuration when they start; without this, a job would use the changes that the

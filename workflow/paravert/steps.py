@@ -19,7 +19,7 @@ from paravert.subject_folder import (
 )
 
 # The version of each rule's results. Raise it when a change of the code changes numbers or files of
-# results: only then they are made again.
+# results: otherwise results of the older code are kept.
 VERSIONS = {
     "make_phantoms": 2,
     "draw_anatomies": 2,
@@ -74,12 +74,12 @@ class Step:
     def version(self) -> int:
         """The version of the step's results (VERSIONS).
 
-        After it is raised, all results of the step are computed again.
+        After it is raised, the results of the step are computed again.
         """
         return VERSIONS[self.name]
 
     def table_file(self, shard: Path) -> Path:
-        """Return the path of the step's table (Parquet) in `shard`, the folder of one shard's tables."""
+        """Return the path of the step's table (Parquet). shard: folder of one shard's tables."""
         return shard / f"{self.table.name}.parquet"
 
 

@@ -46,7 +46,7 @@ class SubjectFolder:
 
     @property
     def slices_file(self) -> Path:
-        """Path of the Parquet table with position, tilt and spacing of each slice (tables.GEOMETRY)."""
+        """Path of the Parquet table with the geometry of each slice (tables.GEOMETRY)."""
         return self.home / SLICES_FILE
 
     @property
@@ -56,7 +56,7 @@ class SubjectFolder:
 
     @property
     def sagittal_file(self) -> Path:
-        """Path of the NIfTI file of the sagittal series of the same study; the file may not exist."""
+        """Path of the NIfTI file of the sagittal series of the same study; it may not exist."""
         return self.home / SAGITTAL_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
@@ -77,8 +77,8 @@ class SubjectFolder:
     def fat_file(self, stack: int) -> Path:
         """Return the path of the Dixon fat image (NIfTI) that belongs to a stack's water image.
 
-        stack: number, from 1. The path is in the folder "fat" if the file is there; otherwise in
-        "image": the converted stack itself is then the fat image. The file may not exist.
+        stack: number, from 1, of a stack with a water image. The path is in the folder "fat" if the
+        file is there; otherwise in "image": the converted stack itself is then the fat image.
         """
         own = self.stack_file(FAT_FOLDER, stack)
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)

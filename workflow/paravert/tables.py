@@ -26,11 +26,11 @@ TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float64())
 class Column:
     """The description of one column of a table.
 
-    name: of the column. type: Arrow type: TEXT, WHOLE (int32), NUMBER (float64), FLAG (boolean),
-    TEXTS or NUMBERS (lists). unit: such as "mm2"; "1" for counts and fractions, "" for text.
-    meaning: one sentence for the data dictionary. required: whether null is forbidden. minimum,
-    maximum: limits, inclusive; None if there is none. allowed: the only values that may occur;
-    empty if any may.
+    name: of the column. type: Arrow type, such as TEXT, WHOLE (int32), NUMBER (float64), FLAG
+    (boolean), TEXTS or NUMBERS (lists). unit: such as "mm2"; "1" for counts and fractions, "" for
+    none. meaning: text for the data dictionary. required: whether null is forbidden. minimum,
+    maximum: limits, inclusive; None if there is none. allowed: the only values, besides null, that
+    may occur; empty if any may.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Table:
     per_subject: bool = False
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema of the table; the metadata of each field hold its unit and meaning."""
+        """Return the Arrow schema of the table; the fields' metadata hold unit and meaning."""
         return pa.schema([column.field() for column in self.columns])
 
 
@@ -84,9 +84,10 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
 def check(table: Table, data: pa.Table) -> None:
     """Raise ValueError unless an Arrow table fits its description.
 
-    table: the description. data: the rows. The error is about the first fault: other columns, another
-    order or type, null in a required column, infinity or NaN in a column of numbers, a value outside
-    the range or the allowed ones, or rows with the same key. Values within lists are not checked.
+    table: the description. data: the rows. The error is about the first fault: other columns,
+    another order or type, null in a required column, infinity or NaN in a column of numbers, a
+    value outside the range or the allowed ones, or rows with the same key. Values within lists are
+    not checked.
     """
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
@@ -117,10 +118,11 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
 def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str]) -> None:
     """Write an Arrow table as a Parquet file, completely or not at all.
 
-    path: of the file. table: its description. metadata: further key-value metadata of the file.
-    Unit and meaning of each column are stored in the field metadata (for pyarrow), as JSON in the
-    file's key `columns` (for DuckDB) and in PANDAS_ATTRS (for DataFrame.attrs in pandas). Raises
-    ValueError if the data do not fit the description, as `check`.
+    path: of the file. table: its description. data: the rows, with `table.schema()`, such as from
+    `from_rows`. metadata: further key-value metadata of the file. Unit and meaning of each column
+    are stored in the field metadata (for pyarrow), as JSON in the file's key `columns` (for DuckDB)
+    and in PANDAS_ATTRS (for DataFrame.attrs in pandas). Raises ValueError if the data do not fit
+    the description, as `check`.
     """
     check(table, data)
     with whole_file(path) as draft:
@@ -132,8 +134,8 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a draft path that replaces the file `path` if the `with` block ends without error.
 
-    The block must write the draft, which lies in a temporary folder beside `path`. Missing parent folders
-    are made. After an error or a kill, `path` is unchanged: the old file, or none.
+    The block must write the draft, which lies in a temporary folder beside `path`. Missing parent
+    folders are made. After an error or a kill, `path` is unchanged: the old file, or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
@@ -148,11 +150,11 @@ def whole_tables(
 ) -> Iterator[Callable[[Table, pa.Table], None]]:
     """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
-    folder: an existing one, where the files `<table name>.parquet` appear, or replace older ones, when
-    the block ends without error; after an error it is unchanged. tables: their descriptions; append
-    takes no other table. metadata: further key-value metadata of every file; unit and meaning of each
-    column are added. append raises ValueError if the rows do not fit the description (`check`); rows
-    with the same key in different calls are not noticed.
+    folder: an existing one, where the files `<table name>.parquet` appear, or replace older ones,
+    when the block ends without error; after an error it is unchanged. tables: their descriptions;
+    append takes no other table. metadata: further key-value metadata of every file; unit and
+    meaning of each column are added. append raises ValueError if the rows do not fit the
+    description (`check`); rows with the same key in different calls are not noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
         drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}

@@ -26,8 +26,8 @@ from paravert.imaging.series import (
 from paravert.tables import DIXON_FAT, OLDEST_AGE_YEARS, UNKNOWN
 
 YES, NO = "yes", "no"
-# Examinations that conversion refuses for these reasons do not belong to the study. Examinations with other
-# faults are in the sheet: the user can repair or configure them.
+# Examinations that conversion refuses for these reasons do not belong to the study. Examinations
+# with other faults are in the sheet: the user can repair or configure them.
 NOT_FOR_THE_SHEET = (
     Reason.NO_DICOM,
     Reason.WRONG_MODALITY,
@@ -45,8 +45,8 @@ class Candidate:
 
     rows: indices of its series in `Assessment.series` of the examination. description:
     SeriesDescription (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the
-    pulse sequence, one of `tables.SEQUENCES`. accepted: whether convert_dicom would accept it, by the
-    headers, if it were the only one.
+    pulse sequence, one of `tables.SEQUENCES`. accepted: whether `conversion_fault` finds none in
+    its files alone.
     """
 
     rows: tuple[int, ...]
@@ -59,14 +59,14 @@ class Candidate:
 class Assessment:
     """What convert_dicom would do with one examination, by its headers, and its date, sex and age.
 
-    images: path of the folder or file for the column images of the sheet, as in the archive, not yet
-    relative to the sheet; "" if the examination cannot be in the sheet. fault: the fault that
-    convert_dicom would raise; None if the headers show none. series: a dict per series, sorted by
-    SeriesNumber, with the columns of series.csv from folder to message. candidates: its axial series
-    and Dixon acquisitions, empty for NIfTI. date, time: of the file with the earliest date, as in its
-    header (YYYYMMDD, HHMMSS); "" if unknown.
-    sex: "F", "M", or "" if unknown or headers differ. age_years: at the examination, at most 90; None if
-    unknown or headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD).
+    images: path of the folder or file for the column images of the sheet, as in the archive, not
+    yet relative to the sheet; "" if the examination cannot be in the sheet. fault: why it would be
+    quarantined, or is not in the sheet; None if no reason is known. series: a dict per series,
+    sorted by SeriesNumber, with the columns of series.csv from folder to message (NIfTI: only some).
+    candidates: its axial series and Dixon acquisitions, empty for NIfTI. date, time: of the file
+    with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown. sex: "F", "M", or ""
+    if unknown or headers differ. age_years: at the examination, at most 90; None if unknown or
+    headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD).
     """
 
     images: str = ""
@@ -88,9 +88,9 @@ class Assessment:
 def assess(index_file: Path, examination: Examination) -> Assessment:
     """Return what convert_dicom would do with a DICOM examination, by the headers in an index.
 
-    index_file: SQLite file of an `Index`, which `Index.fill` has filled with the headers of all files
-    of the archive. examination: its folders and identifiers, from `group_examinations`. A fault of
-    the examination is in the result, not raised.
+    index_file: SQLite file of an `Index`, which `Index.fill` has filled with the headers of all
+    files of the archive. examination: its folders and identifiers, from `group_examinations`. A
+    fault of the examination is in the result, not raised.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -111,8 +111,9 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
 
-    file: its path in the archive, which becomes `images`. A fault of the file is in the result, not
-    raised. Candidates are empty; date, sex, age unknown.
+    file: its path in the archive; `images` of the result, or "" there if the file cannot be in the
+    sheet. A fault of the file is in the result, not raised. Candidates are empty; date, sex, age
+    unknown.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
@@ -167,7 +168,7 @@ def _is_below(path: Path, place: str) -> bool:
     return str(path) == place or str(path).startswith(f"{place}/")
 
 
-# --- faults that conversion would raise ------------------------------------------------------------------------
+# --- faults that conversion would raise -------------------------------------------------------------
 
 
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
@@ -175,8 +176,8 @@ def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
 
     files: all that convert_dicom would read for one examination, in any order, also those that are
     not DICOM, from `read_files`. No series_description is applied: several axial series give
-    ambiguous-series. Headers do not show pixels that are truncated, damaged, blank or differ
-    between duplicates.
+    ambiguous-series. Faults that conversion only finds when it reads the pixels are not found, such
+    as truncated or blank pixels.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:
@@ -296,7 +297,7 @@ def _joined(values: Sequence[float | None]) -> str:
 
 
 def _add_person(result: Assessment, files: Sequence[ArchiveFile]) -> None:
-    """Add what headers say of the person and the time; what differs within the examination is unknown."""
+    """Add what headers say of the person, and the earliest date; a sex or age that differs is unknown."""
     dates = sorted((f.origin.date, f.origin.time) for f in files if f.origin.date)
     if dates:
         result.date, result.time = dates[0]
@@ -310,7 +311,7 @@ def _add_person(result: Assessment, files: Sequence[ArchiveFile]) -> None:
 
 
 def _age_years(born: str, then: str) -> float | None:
-    """Return the whole years between two dates (YYYYMMDD), at most 90; None if one is malformed."""
+    """Return the whole years, 0 to 90, between two dates (YYYYMMDD); None if malformed or implausible."""
     if not all(len(date) == 8 and date.isascii() and date.isdigit() for date in (born, then)):
         return None
     years = int(then[:4]) - int(born[:4]) - (then[4:] < born[4:])

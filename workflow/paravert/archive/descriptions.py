@@ -27,12 +27,12 @@ Kind = tuple[Examination, ...]  # examinations of a subject, often the same as a
 class Pattern:
     """A pattern for SeriesDescription (0008,103E), with numbers of subjects.
 
-    All subjects are those who have an examination with several axial series. Patterns settle a subject
-    if they leave exactly one axial series in each such examination, and convert_dicom accepts it. text:
-    the regular expression. sequence: the most frequent class of the series it matches, such as T1.
-    settles: how many more subjects are settled if it follows the patterns before it; 0 in
-    Proposal.others. alone: number of subjects that it would settle as the only pattern. subjects:
-    number of subjects with an axial series that it matches.
+    All subjects are those who have an examination with several axial series. Patterns settle a
+    subject if they leave exactly one axial series in each such examination, and convert_dicom
+    accepts it. text: the regular expression. sequence: the class, such as T1, that the series it
+    matches have in most subjects. settles: how many more subjects are settled if it follows the
+    patterns before it; 0 in Proposal.others. alone: number of subjects that it would settle as the
+    only pattern. subjects: number of subjects with an axial series that it matches.
     """
 
     text: str
@@ -67,8 +67,9 @@ def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> C
 
     candidates: axial series of an examination. patterns: regular expressions for SeriesDescription
     (0008,103E), tried in order while several series remain; each keeps those whose description it
-    matches at any place (re.search), if there are any; case is ignored. None if there is no series, if
-    several remain, or if convert_dicom would not accept the one that remains.
+    matches at any place (re.search), if there are any; case is ignored. Of a Dixon acquisition only
+    `Candidate.description` is compared; convert_dicom compares the descriptions of all its parts.
+    None if there is no series, if several remain, or if the one that remains is not accepted.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)
@@ -76,14 +77,14 @@ def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> C
 
 
 def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
-    """Return the patterns for SeriesDescription that settle most subjects, the best first.
+    """Return patterns for SeriesDescription that settle many subjects, the best first.
 
     examinations: {subject: its examinations with several axial series, each a tuple of the
     `Candidate` of each of these series}, from `competing_series`. Each pattern matches one whole
-    description, in any case; at most 20 patterns. Patterns settle a subject if they leave one series,
-    which convert_dicom accepts, in each of these examinations. Method: greedy; the next pattern is
-    the one that, after those before it, settles most of the subjects that are left, of equal ones
-    T2 before T1, PD, STIR and others.
+    description, in any case; at most 20 patterns. Patterns settle a subject if they leave one
+    series, which convert_dicom accepts, in each of these examinations. Method: greedy; the next
+    pattern is the one that, after those before it, settles most of the subjects that are left, of
+    equal ones T2 before T1, PD, STIR and others. It ends where no pattern alone settles one more.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
@@ -124,7 +125,7 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
 
 
 def _alike(examinations: Sequence[Examination]) -> list[Examination]:
-    """Return examinations reduced to description, sequence and acceptance, so that equal ones are counted together."""
+    """Return examinations without rows, in lower case and sorted, so that equal ones are counted."""
     return [
         tuple(
             Candidate((), text, sequence, accepted)
@@ -152,7 +153,7 @@ def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
 def as_configuration(proposal: Proposal) -> str:
     """Return the text of a configuration file (YAML) that sets convert_dicom.series_description.
 
-    It lists the proposed patterns in order, with counts of subjects as comments; [] without patterns.
+    It lists the proposed patterns in order, [] without any, with counts of subjects as comments.
     """
     lines = [
         "# Proposed by paravert make_sheet: choose one of several axial series by SeriesDescription.",

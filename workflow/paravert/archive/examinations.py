@@ -13,12 +13,12 @@ DICOM, NIFTI = "dicom", "nifti"
 
 
 class Person(NamedTuple):
-    """The identity of a person in the archive; written to the key file only.
+    """The identity of a person in the archive.
 
     source: dicom or nifti. patient_id: PatientID (0010,0020), or the subject in the path of a NIfTI
-    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "" for a person with a
-    PatientID. Without one, the name of the examination: nothing links it to others, so each such
-    examination is a person of its own.
+    file. issuer: IssuerOfPatientID (0010,0021), see `group_examinations` where it is absent; "" if
+    unknown. lone: "" for a person with a PatientID. Without one, the name of the examination:
+    nothing links it to others, so each such examination is a person of its own.
     """
 
     source: str
@@ -31,12 +31,12 @@ class Person(NamedTuple):
 class Examination:
     """The files of one person and one StudyInstanceUID (0020,000D).
 
-    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit in
-    their path, "" if the pattern has none.
+    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit
+    in their path, "" if the pattern has none.
     places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
     its images. own_folders: image folders, and folders above them, that hold no image of another
-    examination. These three are empty for NIfTI. fault: the fault that convert_dicom would raise
-    for `folder` because that also holds other examinations; otherwise None.
+    examination. These three are empty for NIfTI. fault: mixed-patients or multiple-studies if
+    `folder` also holds images of other examinations; otherwise None.
     """
 
     person: Person
@@ -56,13 +56,14 @@ class Examination:
 
 
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
-    """Return the examinations in an archive, sorted by person and name of the examination.
+    """Return the DICOM examinations in an archive, sorted by person and name of the examination.
 
     found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
     archive: path of the archive's folder, which the folders in `found` begin with. Equal PatientIDs
     are one person if IssuerOfPatientID is the same, or is absent and only one issuer is known for
     this PatientID. Files without StudyInstanceUID belong to the examination of the same person that
-    has images in their folder, if there is exactly one; otherwise they are an examination of their own.
+    has images in their folder, if there is exactly one; otherwise those of a person in a folder are
+    an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

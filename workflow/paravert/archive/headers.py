@@ -43,10 +43,10 @@ class Origin:
     patient_id, issuer: PatientID (0010,0020), IssuerOfPatientID (0010,0021). study, series:
     StudyInstanceUID, SeriesInstanceUID (0020,000D), (0020,000E). number: SeriesNumber (0020,0011).
     description: SeriesDescription (0008,103E). modality: (0008,0060). body_part: BodyPartExamined
-    (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). Modality, body part and sex
-    are in upper case, birth_date as in the file. date,
-    time: of the study, otherwise of the series, acquisition or content, each on its own; as in the
-    file (YYYYMMDD, HHMMSS). inversion_time_ms: (0018,0082).
+    (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). Modality, body part and
+    sex are in upper case, birth_date as in the file. date, time: of the study, otherwise of the
+    series, acquisition or content, each on its own; as in the file (YYYYMMDD, HHMMSS).
+    inversion_time_ms: (0018,0082).
     """
 
     patient_id: str
@@ -68,10 +68,11 @@ class Origin:
 class ArchiveFile:
     """A file of an archive, as its headers describe it.
 
-    path: of the file. origin: patient, examination and series; None if the file is not DICOM or
-    cannot be read. header, frames: attributes of the file and of its slices, as conversion reads
-    them; None and empty if it is not an image. fault: the fault that convert_dicom would raise for
-    the file, or None.
+    path: of the file. origin: patient, examination and series; None if the file is not DICOM,
+    cannot be read, or has no DICOM preamble and is no intact image. header, frames: attributes of
+    the file and of its slices, as conversion reads them; None and empty if it is no image or has a
+    fault. Only MR images have frames. fault: the fault that convert_dicom would raise on reading
+    the header; None if there is none.
     """
 
     path: Path
@@ -82,7 +83,7 @@ class ArchiveFile:
 
     @property
     def is_image(self) -> bool:
-        """Whether convert_dicom treats the file as an image, damaged or not."""
+        """Whether the file is an image, or has a fault, so that convert_dicom does not ignore it."""
         return self.header is not None or self.fault is not None
 
 

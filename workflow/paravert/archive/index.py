@@ -54,9 +54,10 @@ class Study(NamedTuple):
 class Tree:
     """The files and folders of an archive, sorted.
 
-    files: (path, size in bytes, time of change in ns) of each; -1 and 0 if unknown. folders: paths
-    of all folders, the archive's own included. closed: those that may not be read, or lie in a folder
-    that may not be entered. All paths begin with that of the archive's folder as it was given.
+    files: (path, size in bytes, modification time in ns) of each; -1 and 0 if unknown. folders:
+    paths of all folders, the archive's own included. closed: those that may not be read, or lie in
+    a folder that may not be entered. All paths begin with that of the archive's folder as it was
+    given.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -67,9 +68,9 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed, their paths written as below `folder`
-    (not resolved). Links are followed; each folder is listed once. Folders that cannot be read are in
-    `Tree.closed`.
+    folder: of the archive. leave_out: files that are not listed, their paths written as below
+    `folder` (not resolved). Links are followed; each folder is listed once. Folders that cannot be
+    read are in `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
@@ -107,9 +108,9 @@ def _state(path: str) -> tuple[int, int]:
 class Index:
     """The headers of an archive's files, in a SQLite file; a `with` statement closes it at its end.
 
-    path: of the SQLite file; only its owner may read it. archive: folder that `fill` will read: the
-    file is made if absent, and entries of another archive or another version of paravert are deleted;
-    InputError if it is not an SQLite file. None: the index, made by an earlier call, is only read.
+    path: of the SQLite file; made if absent, for its owner only. archive: folder that `fill` will
+    read; entries of another archive or another version of paravert are deleted; InputError if the
+    file is not an SQLite file. None: the index, made by an earlier call, is only read.
     """
 
     def __init__(self, path: Path, archive: Path | None = None):
@@ -142,10 +143,10 @@ class Index:
     def fill(self, tree: Tree, workers: int) -> None:
         """Read the headers of all files that are not in the index yet, with a progress bar.
 
-        tree: files and folders of the archive; entries of files that are missing from it or have
-        changed are removed from the index first. workers: number of processes, 1 or more; 1 reads in
-        this process. Raises ChildProcessError if one of them died; calling it again continues where
-        it stopped.
+        tree: files and folders of the archive; entries of files that are missing from it, or differ
+        in size or modification time, are removed from the index first. workers: number of
+        processes, 1 or more; 1 reads in this process. Raises ChildProcessError if one of them died;
+        calling it again continues where it stopped.
         """
         done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
         chunks = dict(_chunks(tree.files))
@@ -180,7 +181,9 @@ class Index:
     def folders(self) -> dict[Study, dict[str, int]]:
         """Return {identifiers of an examination: {folder: number of its images there, 0 or more}}.
 
-        Files without readable identifiers (not DICOM, or damaged) are left out.
+        Folders are paths as in the `Tree`. An identifier that a file lacks is "". Damaged images
+        are counted. Files without `ArchiveFile.origin`, such as those that are not DICOM, are left
+        out.
         """
         found: dict[Study, dict[str, int]] = defaultdict(dict)
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
@@ -200,10 +203,10 @@ class Index:
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files without readable identifiers that lie in or below a folder, sorted by path.
+        """Return the files without `ArchiveFile.origin` in or below a folder, sorted by path.
 
-        They are not DICOM or are damaged. Folders that cannot be read are among them, as a file with
-        a fault. folder: its path, as in the `Tree`.
+        Folders that cannot be read are among them, as a file with a fault. folder: its path, as in
+        the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
         found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII
@@ -248,7 +251,7 @@ def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[
 
 
 def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
-    """Return the parts of the files of one folder, one for each examination."""
+    """Return the parts of the files of one folder: one per `Study`, and one for files without origin."""
     by_study: dict[Study | None, list[ArchiveFile]] = defaultdict(list)
     for file in read_files(paths):
         origin = file.origin

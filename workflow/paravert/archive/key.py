@@ -25,9 +25,9 @@ OWNER_ONLY = 0o600
 class Key:
     """Pseudonyms of people, read from the key file if it exists; new people get random ones.
 
-    path: of the key file, which `write` writes: CSV with the columns subject (the pseudonym), visit,
-    source, patient_id, issuer_of_patient_id, examination, date (COLUMNS). Raises InputError if the
-    file exists but is not a key file.
+    path: of the key file, which `write` writes: CSV with the columns subject (the pseudonym),
+    visit, source, patient_id, issuer_of_patient_id, examination, date (COLUMNS). Raises InputError
+    if the file exists but cannot be read or is not a key file.
     """
 
     def __init__(self, path: Path):
@@ -38,8 +38,8 @@ class Key:
     def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
         """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one.
 
-        people: in any order, also repeated. Pseudonym: "P" and six or more random digits. The key
-        file is not changed: see `write`.
+        people: in any order, also repeated. New pseudonyms: "P" and six or more random digits. The
+        key file is not changed: see `write`.
         """
         asked = sorted(set(people))
         taken = set(self._subjects.values())
@@ -52,8 +52,9 @@ class Key:
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
         """Write the key file, readable by its owner only.
 
-        rows: one per examination, {column: text} with all of COLUMNS, "" where unknown. Rows of the file as
-        it was read whose subject and examination are not among them are written again, with an empty visit.
+        rows: one per examination, {column: text} with all of COLUMNS, "" where unknown. Rows of the
+        file as it was read whose subject and examination are not among them are written again, with
+        an empty visit.
         """
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}
@@ -103,8 +104,8 @@ def write_table(
     """Write rows as CSV (UTF-8), completely or not at all.
 
     path: of the file. columns: names of the columns, in order. rows: {column: value}; None or an
-    absent column gives an empty cell. mode: permissions of the file, such as 0o600. Raises
-    ValueError for a row with another column.
+    absent column gives an empty cell. mode: permissions of the file, such as 0o600, from which the
+    umask is taken. Raises ValueError for a row with another column.
     """
     draft = path.with_name(f".{path.name}.part")
     draft.unlink(missing_ok=True)

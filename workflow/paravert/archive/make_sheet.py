@@ -1,10 +1,10 @@
 """The command make_sheet: from an archive of images to a subject sheet.
 
 NEEDS: a tree of folders with DICOM files or NIfTI files.
-MAKES: sheet.csv, series.csv, key.csv and, where axial series compete, series_description.yaml.
-sheet.csv holds no dates, no identifiers and no free text but the paths of the images. series.csv
-holds SeriesDescription and paths, which may hold names. key.csv holds PatientIDs and dates: only its
-owner may read it. None of them belongs into results/.
+MAKES: the sheet, series.csv, key.csv and, where axial series compete, series_description.yaml.
+The sheet holds no dates, identifiers or free text, unless the paths of the images do. series.csv
+and series_description.yaml hold SeriesDescription, series.csv also paths: both may hold names.
+key.csv holds PatientIDs and dates: only its owner may read it. None of them belongs into results/.
 """
 
 import logging
@@ -69,16 +69,17 @@ def make_sheet(
 ) -> None:
     """Write a subject sheet for an archive of DICOM or NIfTI images.
 
-    Reads the headers of all files once, one row of the sheet per examination.
-    People: PatientID and its issuer, under pseudonyms drawn at random.
+    Reads the headers of all files; the sheet has a row for each examination that
+    may be analysed, series.csv tells why others are left out.
+    People: PatientID and its issuer (NIfTI: {subject}), under random pseudonyms.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
     An interrupted run resumes. With 0 workers there is one per core.
 
     Beside the sheet it writes:
     series.csv: every series, and whether conversion would take it. It holds
     descriptions and paths, which may hold names.
-    key.csv: pseudonyms and PatientIDs; a later run reuses it. Keep it secret.
-    series_description.yaml: patterns that choose one of several axial series.
+    key.csv: pseudonyms, PatientIDs, dates; a later run reuses it. Keep it secret.
+    series_description.yaml, if needed: patterns that choose an axial series.
     """
     archive, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
     pattern = compile_pattern(nifti) if nifti else None
@@ -137,9 +138,9 @@ class _Outputs:
     def check(self, archive: Path, *, overwrite: bool) -> None:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
-        archive: its path. The sheet may not be within ./results, nor be named series.csv, key.csv or
-        series_description.yaml. A sheet that is there already is only replaced if `overwrite` is True
-        or the index of an interrupted run is there.
+        archive: its path. The sheet may not be within ./results, nor be named series.csv, key.csv
+        or series_description.yaml. A sheet that is there already is only replaced if `overwrite` is
+        True or the index of an interrupted run is there.
         """
         if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")
@@ -188,10 +189,10 @@ class _Outputs:
 def _folders_without_images(
     index: Index, folders: Sequence[str], places: set[str], common: set[str], archive: str
 ) -> list[EmptyFolder]:
-    """Return the highest folders without any DICOM object; those within an examination are left out.
+    """Return the highest folders without files of examinations; not those within an examination.
 
-    folders: all, sorted. places: those that hold files of an examination. common: the common folder of
-    each examination.
+    folders: all, sorted. places: those that hold files of an examination. common: the common folder
+    of each DICOM examination.
     """
     full = {archive}
     for place in places:
@@ -246,10 +247,10 @@ def _call(way: partial) -> Assessment:
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression, for whole paths, of a pattern such as {subject}/{visit}.nii.gz.
 
-    Use its fullmatch. pattern: of paths relative to the archive. {subject} and {visit} match a part of
-    a file or folder name (no slash), at least one character, and become groups of that name; if one
-    occurs twice, both must be the same text. * matches any part of a name, also none. Raises InputError
-    if it has another field, or no {subject}.
+    Use its fullmatch. pattern: of paths relative to the archive. {subject} and {visit} match a part
+    of a file or folder name (no slash), at least one character, and become groups of that name; if
+    one occurs twice, both must be the same text. * matches any part of a name, also none. Raises
+    InputError if it has another field, or no {subject}.
     """
     parts: list[str] = []
     seen: set[str] = set()
@@ -276,8 +277,9 @@ def _nifti_examinations(
 ) -> list[tuple[Examination, list[Path]]]:
     """Return an examination for each subject and visit of the NIfTI files, with its files, sorted.
 
-    pattern: with a group subject and maybe a group visit, matched with paths relative to the archive;
-    None: no examinations. paths: of all files of the archive; those that do not match are left out.
+    pattern: with a group subject and maybe a group visit, matched with paths relative to the
+    archive; None: no examinations. paths: of all files of the archive; those that do not match are
+    left out.
     """
     if pattern is None:
         return []
@@ -300,7 +302,7 @@ def _nifti_examinations(
 def _tell(
     visits: Sequence[Visit], empty: Sequence[EmptyFolder], proposal: Proposal, files: _Outputs
 ) -> None:
-    """Log counts and file names; no values of the headers."""
+    """Log counts, names of our files, and descriptions that several subjects share; no other values."""
     lines = [visit for visit in visits if visit.number]
     people = {visit.person for visit in visits}
     inside = {visit.person for visit in lines}

@@ -68,7 +68,8 @@ class Visit:
 class EmptyFolder:
     """A folder of the archive without a file of an examination in or below it.
 
-    folder: its path. fault: the fault that convert_dicom would raise for it, such as no-dicom.
+    folder: its path. fault: that of the first file or folder in it that has one, otherwise
+    no-dicom.
     """
 
     folder: str
@@ -82,8 +83,8 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
     visits: of all people; changed in place. Each examination of an excluded person gets the fault
-    mixed-patients and an empty path `images`. An examination without a date of birth agrees with any;
-    one whose own headers differ excludes its person, too.
+    mixed-patients and an empty path `images`. An examination without a date of birth agrees with
+    any; one whose own headers differ excludes its person, too.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
@@ -98,9 +99,10 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has invisible characters (`cell_fault`), spaces at an end, or more than 4096 characters.
-    visits: all examinations; changed in place: an excluded one gets the fault unreadable-header and
-    an empty path `images`. home: folder of the sheet, to which paths are relative.
+    Such a path has invisible characters (`cell_fault`), white space at an end, or more than 4096
+    characters. visits: all examinations; changed in place: an excluded one gets the fault
+    unreadable-header and an empty path `images`. home: folder of the sheet, to which paths are
+    relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
@@ -190,7 +192,7 @@ def _visit_cells(visit: Visit, first: Visit | None) -> dict[str, str]:
 
 
 def _day(told: str) -> int | None:
-    """Return the number of a day, from its date in the header (YYYYMMDD)."""
+    """Return the number of a day, from its date in the header (YYYYMMDD); None if malformed."""
     try:
         return date(int(told[:4]), int(told[4:6]), int(told[6:8])).toordinal()
     except ValueError:
@@ -221,13 +223,13 @@ def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
 def series_rows(
     visits: Iterable[Visit], empty: Iterable[EmptyFolder], patterns: Sequence[str], home: Path
 ) -> list[dict[str, object]]:
-    """Return the rows of series.csv: one per series, and one per folder without images.
+    """Return the rows of series.csv: one per series or NIfTI file, and one per folder of `empty`.
 
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
-    people, with pseudonyms, after `number_visits`. empty: folders without images. patterns: regular
-    expressions for SeriesDescription (0008,103E), tried in order to choose one of several axial
-    series. home: folder of the sheet; the column folder is relative to it. Rows are in the order of
-    `visits`, then of `empty`.
+    people, with pseudonyms, after `number_visits`. patterns: regular expressions for
+    SeriesDescription (0008,103E), tried in order to choose one of several axial series. home:
+    folder of the sheet; the column folder is relative to it. Rows are in the order of `visits`,
+    then of `empty`.
     """
     rows = []
     for visit in visits:
@@ -256,7 +258,7 @@ def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[st
 
 
 def competing_series(visits: Iterable[Visit]) -> dict[str, list[tuple[Candidate, ...]]]:
-    """Return the axial series of the examinations that have several, by subject.
+    """Return the axial series (or Dixon acquisitions) of examinations that have several, by subject.
 
     visits: after `number_visits`; examinations with the number 0, which get no row in the subject
     sheet, are left out. Returns {Visit.subject: examinations}, each examination a tuple of its

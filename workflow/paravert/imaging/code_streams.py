@@ -1,8 +1,8 @@
 """Code streams of compressed DICOM frames: size checks, and decoding of RLE and JPEG 2000.
 
 Other compressions are decoded by `decoder_process`. Decoders allocate memory for the declared size
-before they read the data. A damaged size, in the header or in the code stream, would cost gigabytes:
-so `size_fits` compares both first.
+before they read the data. A damaged size, in the header or in the code stream, would cost
+gigabytes: so `size_fits` compares both first.
 """
 
 import ctypes as c
@@ -120,8 +120,7 @@ def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.nda
     (0028,0100): 8 gives uint8, 16 uint16, also if the values have a sign: the caller then views
     them as signed.
     Returns None if the stream is damaged: its header is wrong, or a segment does not decode to
-    exactly one byte per pixel. Most decoders pad or truncate such a segment without an error.
-    Source: DICOM PS3.5, annex G.
+    exactly one byte per pixel with at most 4 bytes left over. Source: DICOM PS3.5, annex G.
     """
     segments = _segments(stream, allocated // 8)
     if segments is None:
@@ -168,12 +167,12 @@ def _decoded_segment(segment: bytes, length: int) -> bytearray | None:
 
 # --- JPEG 2000 -----------------------------------------------------------------------------------
 #
-# OpenJPEG decodes a damaged code block to wrong values without an error. It compares the length of a
-# code block with the bytes that decoding consumed only if the encoder declares predictable
+# OpenJPEG decodes a damaged code block to wrong values without an error. It compares the length of
+# a code block with the bytes that decoding consumed only if the encoder declares predictable
 # termination (ISO/IEC 15444-1, D.4.2). Blocks of common encoders end within a few bytes of that
-# anyway: so every stream is decoded as if it declared it, and OpenJPEG's warnings give the difference
-# in bytes. The Python binding drops the warnings: hence OpenJPEG is called through the C interface of
-# the library that the binding ships.
+# anyway: so every stream is decoded as if it declared it, and OpenJPEG's warnings give the
+# difference in bytes. The Python binding drops the warnings: hence OpenJPEG is called through the C
+# interface of the library that the binding ships.
 
 # Intact blocks differ by 3 bytes at most (OpenJPEG, Kakadu, JasPer, Grok and FFmpeg, all coding
 # styles); damaged ones mostly by dozens to thousands.
@@ -193,7 +192,7 @@ WarningCallback = c.CFUNCTYPE(None, c.c_char_p, Pointer)
 
 
 class OpjComponent(c.Structure):
-    """The leading fields of the C structure opj_image_comp_t of OpenJPEG: one colour component of an image.
+    """The first fields of the C structure opj_image_comp_t of OpenJPEG: one component of an image.
 
     w, h: columns and rows. prec: bits per pixel. sgnd: 1 if values are signed. data: pointer to
     w x h values, int32, row by row; null without values. The other fields are there for their
@@ -255,10 +254,10 @@ def openjpeg() -> dict[str, Callable]:
 
 
 def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
-    """Return the pixel values of a JPEG 2000 frame, (rows, columns) of type `dtype`; None if damaged.
+    """Return the pixel values of a JPEG 2000 frame, (rows, columns); None if damage is found.
 
     stream: the compressed bytes of one frame; `size_fits` must have returned True for it: one
-    component, the rows and columns of the header. dtype: integer type of the stored values, from
+    component, the rows and columns of the header. dtype: integer type of the result, from
     BitsAllocated (0028,0100) and PixelRepresentation (0028,0103); where the stream declares another
     sign, its bits are read with the sign of `dtype`. Raises OSError if the stream cannot be passed
     to OpenJPEG.

@@ -1,8 +1,9 @@
 """The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
 NEEDS: the subject sheet and the images and masks that it names.
-MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/, truth2/ and
-given/ for the masks that the sheet names, and slices.parquet; for the shard convert.parquet.
+MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, sagittal.nii.gz if
+there is such a series, truth/, truth2/ and given/ for the masks that the sheet names, and
+slices.parquet; for the shard convert.parquet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,9 @@ def convert_dicom(
     Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. The files of
     a subject go to FOLDER/<subject>; the table (Parquet) has one row per subject, with a reason if
     its data cannot be used. A subject whose stored result is up to date is not converted again.
-    With 0 workers the command converts in its own process. Raises InputError if a subject is not in
-    the sheet or a decoder of compressed DICOM is not installed.
+    With 0 workers the command converts in its own process. Raises InputError if the sheet has
+    faults or lacks a subject, labels_from is faulty, or a decoder of compressed DICOM is not
+    installed.
     """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
@@ -172,19 +174,19 @@ def read_images(
 ) -> Images:
     """Return the images of one subject: voxels and geometry of each stack, header values, and warnings.
 
-    path: the sheet's column `images`, "" if empty: a NIfTI file, a DICOM file, or a folder, searched
-        recursively. A folder without DICOM images may hold two NIfTI files, one named water and one
-        fat (see `part_files`); the stack then shows fat.
+    path: the sheet's column `images`, "" if empty: a NIfTI file, a DICOM file, or a folder,
+        searched recursively. A folder without DICOM images may hold two NIfTI files, one named
+        water and one fat (see `part_files`); the stack then shows fat.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
-        several axial series remain, each keeps those it matches, if any; DICOM only.
+        several axial series remain; each keeps those it matches, if any; DICOM only.
     water, fat: paths of NIfTI files of the Dixon parts on the voxels of `path`, from the sheet's
         columns of these names; both or neither (None or "" each). The stack itself still shows
         `path`; they are kept beside it.
 
     Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
-    dixon-parts-differ if only one of water and fat is given, their grids differ from that of `path`,
-    or `path` has several stacks; and every fault of a DICOM series or NIfTI file that makes its
-    images unusable.
+    dixon-parts-differ if only one of water and fat is given, if their grids differ from that of
+    `path`, or if `path` has several stacks beside them; and every fault of a DICOM series or NIfTI
+    file that makes its images unusable.
     """
     if bool(water) != bool(fat):
         given, lacking = ("water", "fat") if water else ("fat", "water")

@@ -1,7 +1,7 @@
 """Decoding of JPEG and JPEG-LS in a separate process, as the decoders may crash or hang.
 
-Code streams and pixel values are exchanged through a file in memory that both processes have open;
-requests and answers of a few bytes go through pipes. `decoder_worker` is the program of that process.
+Code streams and pixel values are exchanged through a `memory_file` that both processes have open;
+short requests and answers go through pipes. `decoder_worker` is the program of that process.
 """
 
 import os
@@ -22,7 +22,8 @@ from paravert.imaging.pixel_format import PixelFormat
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy, which a decoder imports, allocates memory per thread
-    # glibc keeps the memory of one slice for the next: allocating it anew takes a fifth of the time.
+    # glibc keeps the memory of one slice for the next: allocating it anew takes a fifth of the
+    # time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
 }
@@ -44,12 +45,13 @@ def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndar
     """Return the pixel values of a JPEG or JPEG-LS frame, (rows, columns), decoded in a separate process.
 
     stream: the compressed bytes of one frame. form: pixel format of its file: matrix, bits, sign
-    and transfer syntax. decoder: "gdcm" (JPEG) or "pyjpegls" (JPEG-LS). The values are
-    as stored: signs are not extended from the stored bits, MONOCHROME1 is not inverted. Their integer
-    type is that of the format, or uint8 if a 16-bit format is decoded to one byte per pixel. None if the stream is
-    damaged: the decoder refuses it or does not return one frame, or the process dies on it twice
-    (once if it reaches its limit of processor time) but runs without it. Raises DecoderDied if the
-    process does not run at all, or if SIGKILL ended the second try (too little memory).
+    and transfer syntax. decoder: "gdcm" (JPEG) or "pyjpegls" (JPEG-LS). The values are as stored:
+    signs are not extended from the stored bits, MONOCHROME1 is not inverted. Their integer type is
+    that of the format, or uint8 if a 16-bit format is decoded to one byte per pixel. None if the
+    stream is damaged: the decoder refuses it or does not return one frame, or the process dies on
+    it twice (once if it reaches its limit of processor time) but runs without it. Raises
+    DecoderDied if the process does not run at all, or if SIGKILL ended the second try (too little
+    memory).
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
@@ -81,7 +83,7 @@ class DecoderProcess:
     """A running decoder process.
 
     process: its handle; requests go to its stdin, answers come from its stdout. shared: descriptor
-    of the file in memory through which both exchange compressed bytes and pixel values.
+    of the `memory_file` through which both exchange compressed bytes and pixel values.
     """
 
     process: subprocess.Popen
@@ -123,7 +125,8 @@ def start_decoder(of_process: int) -> DecoderProcess:
     """Return the decoder process of the calling process; the first call starts it.
 
     of_process: id of the calling process (os.getpid()): the cache key, so that a forked process
-    starts a decoder of its own. The decoder ends together with the calling process.
+    starts a decoder of its own. The decoder ends when its standard input is closed, as it is when
+    the calling process ends.
     """
     shared, complaints = memory_file(), memory_file()
     process = subprocess.Popen(

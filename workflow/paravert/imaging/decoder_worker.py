@@ -1,11 +1,11 @@
 """The program of the decoder process, for decoders that crash or hang on a damaged code stream.
 
-`decoder_process` starts it with the descriptor of a shared file. It imports nothing of this package,
-and a decoder only at its first use, so that it starts in about 40 ms. A request is a REQUEST on standard
-input, with the code stream of one frame at the start of the shared file; a request with length 0 only
-checks that the process runs. An answer is an ANSWER on standard output, with that many bytes of pixel
-values at the start of the shared file; 0 if the code stream is damaged. Messages of a decoder go to
-standard error, which is a file, so that they can be read.
+`decoder_process` starts it with the descriptor of a shared file. It imports nothing of this
+package, and a decoder only at its first use, so that it starts fast. A request is a REQUEST on
+standard input, with the code stream of one frame at the start of the shared file; a request with
+length 0 only checks that the process runs and has the decoder. An answer is an ANSWER on standard
+output, with that many bytes of pixel values at the start of the shared file; 0 if the code stream
+is damaged. Messages of a decoder go to standard error, which is a file, so that they can be read.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from functools import cache
 REQUEST = struct.Struct("<IIHH16s64sQ")
 ANSWER = struct.Struct("<Q")  # length of the pixel values
 MEMORY_BYTES = 768 << 20  # ten times what a slice of 2048 x 2048 takes
-# The JPEG decoder (IJG) fills in data that end early or are invalid, and skips bytes behind the last
-# row; it reports both.
+# The JPEG decoder (IJG) fills in data that end early or are invalid, and skips bytes behind the
+# last row; it reports both.
 CORRUPT = re.compile(rb"Corrupt JPEG data: (?:(\d+) extraneous bytes)?")
 COMPLAINT_BYTES = 1 << 16
 JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
@@ -33,11 +33,8 @@ SECONDS = 1
 def serve() -> None:
     """Decode the frames that are requested on standard input until it is closed.
 
-    A request is a record of fixed size (REQUEST: rows, columns, bits, decoder, transfer syntax,
-    number of compressed bytes). The compressed bytes are in a file shared with the parent process,
-    whose descriptor is sys.argv[1]. The answer on standard output (ANSWER) is the number of bytes
-    of the pixel values, which replace the compressed bytes in that file; 0 if the frame is damaged.
-    A request with 0 bytes only asks whether the process runs; its answer is 0.
+    Requests and answers are as the module says; sys.argv[1] is the descriptor of the shared file.
+    The pixel values replace the compressed bytes in that file.
     """
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
@@ -81,7 +78,8 @@ def _gdcm() -> Callable[..., bytes]:
         image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
         kind = gdcm.TransferSyntax.GetTSType(syntax)
         image.SetTransferSyntax(gdcm.TransferSyntax(kind))
-        # Unsigned even if the values are signed: GDCM takes twice as long otherwise; the bits are the same.
+        # Unsigned even if the values are signed: GDCM takes twice as long otherwise; the bits are
+        # the same.
         image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, 0))
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)

@@ -1,6 +1,6 @@
 """Reading the pixel values of a DICOM file: decoding, unused bits, sign, MONOCHROME1, rescale.
 
-Damaged pixel data raise a SubjectFault, also where the decoder reports no error.
+Damaged pixel data raise a SubjectFault, in many cases also where a decoder reports no error.
 """
 
 import math
@@ -47,8 +47,8 @@ PIXEL_DATA = Tag("PixelData")
 PIXELS = (PIXEL_DATA, Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
-# Decoders of the other syntaxes run in a separate process: gdcm crashes on some damaged code streams,
-# and pyjpegls runs for minutes on some without a way to stop it.
+# Decoders of the other syntaxes run in a separate process: gdcm crashes on some damaged code
+# streams, and pyjpegls runs for minutes on some without a way to stop it.
 DECODER_IN_PROCESS = {
     **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
     **dict.fromkeys(JPEGTransferSyntaxes, "gdcm"),
@@ -67,7 +67,7 @@ def read_pixels(frames: Sequence[Frame]) -> FramePixels:
     values are bright) inverted, then rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit
     integers if slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted,
     lossy-compressed. Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels,
-    unsupported-pixels, frame-count-mismatch.
+    unsupported-pixels, frame-count-mismatch, unreadable-header (a file that cannot be opened).
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
     for frame in frames:
@@ -94,7 +94,7 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
 
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    frame-count-mismatch.
+    frame-count-mismatch, unreadable-header (a file that cannot be opened).
     """
     form, stored = _stored_frames(header, [frame.number for frame in frames])
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
@@ -127,7 +127,7 @@ def _stored_frames(header: Header, numbers: list[int]) -> tuple[PixelFormat, lis
 
 
 def _check_native(element: RawDataElement, form: PixelFormat) -> None:
-    """Raise SubjectFault unless uncompressed pixel data have the length of all frames."""
+    """Raise SubjectFault for uncompressed pixels too short for all frames, or several times as long."""
     if element.length == UNDEFINED_LENGTH or starts_with_items(element.value):
         raise unsupported_pixels(
             "a transfer syntax and pixels that disagree: compressed pixels, said not to be"

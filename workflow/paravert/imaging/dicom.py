@@ -58,19 +58,19 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     """Return the images of the axial series in a folder, searched recursively, or in one file.
 
     series_description: regular expressions for SeriesDescription (0008,103E), tried in the given
-    order while several axial series remain; each keeps the series that it matches, if there are any;
-    case is ignored.
+    order while several axial series remain; each keeps the series that it matches, if there are
+    any; case is ignored.
 
     Returns the stacks (parallel, evenly spaced slices, from caudal to cranial) with voxels, affine
-    and attributes of each slice; header values; warnings; every series found; and the sagittal
-    series if one can be used. Of a Dixon acquisition the stacks show fat; `ImageStack.water` is water.
-    Each array is (slices, rows, columns): axial slices from caudal to cranial, rows towards the
-    patient's back, columns towards the patient's left; for the sagittal one see `Images`.
+    and attributes of each slice; header values; warnings; every MR series found; and the sagittal
+    series if one can be used. Of a Dixon acquisition the stacks show fat; `ImageStack.water` is
+    water. Each array is (slices, rows, columns): axial slices from caudal to cranial, rows towards
+    the patient's back, columns towards the patient's left; for the sagittal one see `Images`.
 
-    Raises SubjectFault with a reason code if the images cannot be used: damaged or missing headers
-    and pixels, no image at all, no or several axial series, inconsistent geometry or contrast,
-    images at one position that differ (duplicate-positions-conflict), water and fat on different
-    grids (dixon-parts-differ), blank images.
+    Raises SubjectFault with a reason code if the images cannot be used: the faults of
+    `scan_folder`, `choose_series`, `stacks_with_water` and `read_pixels`; images at one position
+    that differ (duplicate-positions-conflict), a stack larger than a patient
+    (bad-geometry-position), values that cannot be stored (unsupported-pixels), blank-images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)

@@ -68,7 +68,7 @@ class FolderScan:
 
     @property
     def series(self) -> dict[str, list[Frame]]:
-        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, both in the order of the file paths."""
+        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, in the order of the file paths."""
         found: dict[str, list[Frame]] = defaultdict(list)
         for frame in self.frames:
             found[frame.header.series].append(frame)
@@ -81,9 +81,10 @@ def scan_folder(path: Path) -> FolderScan:
     Frame: position and contrast of one slice. Only MR images have frames here. No pixels are read.
     Where nothing is at the path, everything is empty. Warnings: non-dicom-ignored (a file that is
     not DICOM), non-image-ignored (DICOM, but no MR image), no-preamble (an image without the DICOM
-    preamble). Raises SubjectFault: unreadable-header for a damaged DICOM header, an empty image
-    file, and a file or folder without permission to read; frame-count-mismatch where a multi-frame
-    image describes another number of frames than it declares.
+    preamble); none for a DICOMDIR. Raises SubjectFault: unreadable-header for a damaged DICOM
+    header, an empty image file (`check_empty_files`), and a file or folder that cannot be read;
+    frame-count-mismatch where a multi-frame image describes another number of frames than it
+    declares, or none.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []
@@ -127,7 +128,7 @@ def _begins_with_zeros(file: Path) -> bool:
 
 
 def _add_file(file: Path, frames: list[Frame], images: list[Header]) -> Caution | None:
-    """Add the header and frames of a file; return a warning if the file is ignored."""
+    """Add the header and frames of a file; return a warning if it is no MR image."""
     read = _read_header(file)
     if read is None:
         return None if file.name.upper() == "DICOMDIR" else Caution.NON_DICOM_IGNORED

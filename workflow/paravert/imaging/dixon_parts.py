@@ -1,13 +1,13 @@
 """Dixon acquisitions: series or frames that show water and fat at the same positions.
 
-The fat image becomes the converted stack, the water image is kept beside it, and the network predicts
-from both: of all parts, this has the best Dice in a real volunteer (docs/fat_domain.md).
+The fat image becomes the converted stack, the water image is kept beside it, and the network
+predicts from both (reasons: docs/fat_domain.md).
 
 How makers mark the parts: Siemens writes a series per part, with ImageType (0008,0008)
 ORIGINAL\\PRIMARY\\DIXON\\WATER and a description that ends with _W, _F, _in, _opp (so does UK
-Biobank); GE a series per part, DERIVED\\PRIMARY\\DIXON\\WATER and "WATER: ..." at the front; Philips
-one series, with DERIVED\\PRIMARY\\W\\W\\DERIVED, or one multi-frame image, whose FrameType (0008,9007)
-says so; Canon the description, with WFS. `sequence.dixon_part` reads them all.
+Biobank); GE a series per part, DERIVED\\PRIMARY\\DIXON\\WATER and "WATER: ..." at the front;
+Philips one series, with DERIVED\\PRIMARY\\W\\W\\DERIVED, or one multi-frame image, whose FrameType
+(0008,9007) says so; Canon the description, with WFS. `sequence.dixon_part` reads them all.
 """
 
 import re
@@ -98,8 +98,8 @@ def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame
     """Return the slices to convert, and the Dixon water slices to keep beside them.
 
     frames: attributes of the slices of one series, or of one Dixon acquisition. If they include
-    water and fat, the fat slices are the ones to convert; in phase, opposed phase and maps are left
-    out. Otherwise all slices are converted, and the water slices are (). The order is kept. Whether
+    water and fat, the fat slices are the ones to convert, and slices of neither are left out.
+    Otherwise all slices are converted, and the water slices are (). The order is kept. Whether
     fat and water lie at the same positions is not checked: see `stacks_with_water`.
     """
     if not has_water_and_fat(frames):
@@ -118,10 +118,10 @@ def stacks_with_water(
     Stack: parallel, evenly spaced slices, from caudal to cranial; without pixels. frames:
     attributes of the slices to convert. water: those of the Dixon water slices; empty if there are
     none. `frame_fault` must have found no fault in any of them. Both lists of stacks have the same
-    voxel grids in the same order; the second is empty without water. The warnings are those of
-    `stack_frames`, about `frames`. Raises SubjectFault:
-    dixon-parts-differ if the grids differ, bad-geometry-orientation, bad-geometry-position,
-    inconsistent-matrix, ambiguous-contrast, duplicate-positions-conflict, too-few-slices.
+    voxel grids, within 0.3 mm, in the same order; the second is empty without water. The warnings
+    are those of `stack_frames`, about `frames`. Raises SubjectFault: dixon-parts-differ if the
+    grids differ, bad-geometry-orientation, bad-geometry-position, inconsistent-matrix,
+    ambiguous-contrast, duplicate-positions-conflict, too-few-slices.
     """
     stacks, cautions = stack_frames(group_frames(frames))
     if not water:
@@ -153,9 +153,9 @@ def cautions_of_part(
     """Return all warnings about the slices of a Dixon part, and sentences on those that only it has.
 
     name: water or fat, for the sentences. stacks: of the subject. parts: stacks of the part on the
-    same grids, in the same order. The sentences, one per warning, name the slices of the part that
-    have blank-slice or slice-unlike-neighbours (CONTENT_CAUTIONS) where the same slice of the
-    subject's stack does not.
+    same grids, in the same order. The sentences, one per warning, name slices of the part (five at
+    most) that have blank-slice or slice-unlike-neighbours (CONTENT_CAUTIONS) where the same slice
+    of the subject's stack does not.
     """
     found: set[Caution] = set()
     places: dict[Caution, list[str]] = defaultdict(list)
@@ -178,13 +178,13 @@ SAME_NIFTI_MM = 0.5  # between the corners of two grids without their origins: a
 
 
 def part_files(folder: Path) -> tuple[Path, Path] | None:
-    """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both are there.
+    """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both exist.
 
     folder: path in the sheet's column images. A file is fat if one word of its name is fat or f,
     and water if one is water, wat or w, in any case. Words are separated by anything but letters
     and digits. Files with words of both, or a word such as mask, labels or pdff, are ignored.
-    Raises SubjectFault (ambiguous-series) if several files are fat or several are water, and both
-    are there.
+    Raises SubjectFault: ambiguous-series if several files are fat or several are water, and both
+    are there; unreadable-header if a folder cannot be read.
     """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in files_at(folder, "images"):
@@ -208,9 +208,10 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     """Return images of one stack with the voxels of their Dixon water and fat added from NIfTI files.
 
     images: of one subject; not changed. water, fat: NIfTI files, which replace those that the stack
-    may have; fat is None if the images themselves show fat. Matrix, spacing and directions must
-    equal those of the stack. The origin may differ, as some conversions lose it: voxels are paired
-    by index, and a distance of more than 0.5 mm gives the warning dixon-origins-differ and a note.
+    may have; fat is None if the images themselves show fat. Matrix, spacing and directions must be
+    those of the stack, within 0.5 mm at the corners. The origin may differ, as some conversions
+    lose it: voxels are paired by index, and a distance of more than 0.5 mm gives the warning
+    dixon-origins-differ and a note.
     The warnings about the slices of water and fat are added. Raises SubjectFault:
     dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
     is no such file, and other reasons if it is not a usable NIfTI image.

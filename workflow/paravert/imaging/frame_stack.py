@@ -1,6 +1,7 @@
 """Stacks of DICOM frames: parallel, evenly spaced slices, from caudal to cranial.
 
-A frame is one slice as its file describes it; see `frames`. Positions and directions are LPS, in mm.
+A frame is one slice as its file describes it; see `frames`. Positions and directions are LPS,
+affines lead to RAS; lengths are mm.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ PARALLEL_MM = 1e-6  # an edge that rises less above a plane is parallel to it, b
 
 @dataclass(frozen=True, eq=False)
 class FrameStack:
-    """One stack: parallel, evenly spaced slices from caudal to cranial, in one orientation; without pixels.
+    """One stack: parallel, evenly spaced slices from caudal to cranial, without pixels.
 
     group: the slices as DICOM frames of one orientation, matrix and pixel spacing, ascending along
     the normal, with their common directions (LPS). affine: 4 x 4, index (slice, row, column, 1) to
@@ -66,8 +67,8 @@ class FrameStack:
     def affine_of(self, frame: Frame) -> np.ndarray:
         """Return the affine of one slice of the stack, 4 x 4, index (0, row, column, 1) to RAS in mm.
 
-        frame: one of `frames`. The affine has the position of the frame and the orientation of the
-        stack.
+        frame: one of `frames`. The affine has the centre of this frame; orientation and pixel
+        spacing are those of the stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
@@ -149,9 +150,10 @@ def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
     (slices, 2). Both in the same order, which may be any. The shear is the slope of a least squares
-    fit, as a length of any direction in the plane, at least 0. It is 0 with fewer than three
-    slices, if the total shift is at most 0.3 mm, or if the slices do not shift evenly: a shift from
-    one slice to the next differs from the fit by more than half of what the fit gives there.
+    fit, as a length of any direction in the plane, at least 0. It is 0 with fewer than three slices
+    or one height, if the total shift is at most 0.3 mm, or if the slices do not shift evenly: a
+    shift from one slice to the next differs from the fit by more than half of what the fit gives
+    there.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0

@@ -1,7 +1,7 @@
 """The attributes of a DICOM file (`Header`) and of each slice in it (`Frame`) that conversion needs.
 
-A malformed or implausible value is unknown (None). Geometry is kept as it is in the file, in DICOM's
-patient coordinates (LPS, mm); `choose_series` checks it for the chosen series.
+A malformed or implausible value is unknown. Position, orientation and pixel spacing are kept as
+they are in the file, in DICOM's patient coordinates (LPS, mm); `frame_fault` checks them.
 """
 
 from dataclasses import dataclass
@@ -108,10 +108,11 @@ FILE_TAGS = (
 class Header:
     """The attributes of one DICOM file that all its frames (slices) share.
 
-    Unknown or implausible: "" for text, None for sex and numbers, False for flags, an empty set in patient.
+    Unknown or implausible: "" for text, None for sex and numbers, False for flags, an empty set in
+    patient.
 
     file: path of the file.
-    sop_class: SOPClassUID (0008,0016).
+    sop_class: SOPClassUID (0008,0016), otherwise MediaStorageSOPClassUID (0002,0002).
     modality: (0008,0060).
     patient: PatientID, PatientName and PatientBirthDate; each as the set of texts that the possible
         character encodings give. Only compared between files, never written.
@@ -123,8 +124,8 @@ class Header:
     lossy: whether LossyImageCompression (0028,2110) is 01.
     preamble: whether the file begins with the DICOM preamble.
     pixels: where the pixels are in the file and how they are stored; None if nothing follows the
-        header.
-    declared_frames: NumberOfFrames (0028,0008).
+        header (never None for a deflated file).
+    declared_frames: NumberOfFrames (0028,0008), also if implausible.
     sex: "F", "M" or None, from (0010,0040).
     age_years: from PatientAge (0010,1010); ages above 90 are set to 90.
     field_strength_t: MagneticFieldStrength (0018,0087) in tesla.
@@ -154,7 +155,9 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The attributes of one slice in a DICOM file, without its pixels. Unknown or implausible is None.
+    """The attributes of one slice in a DICOM file, without its pixels.
+
+    Unknown or implausible is None, unless another value is named below.
 
     header: attributes of the file.
     number: index of the slice in the file, from 0.
@@ -177,10 +180,10 @@ class Frame:
         one position.
     slope, intercept: RescaleSlope, RescaleIntercept (0028,1053), (0028,1052); 1 and 0 if absent,
         NaN if malformed.
-    real_world: (slope, intercept) of each RealWorldValueMapping (0040,9096), NaN if malformed.
+    real_world: (slope, intercept) of each RealWorldValueMapping (0040,9096); NaN if unknown.
     sequence: class of the pulse sequence, one of `tables.SEQUENCES`, such as "T1" or "unknown".
     part: "dixon-water", "dixon-fat", "in-phase" or "opposed-phase"; "map" for values computed from
-        these, such as a fat fraction; None if not Dixon.
+        these, such as a fat fraction; None if the header names no part, see `dixon_part`.
     """
 
     header: Header
@@ -266,8 +269,8 @@ def frames_of(header: Header, data: Dataset) -> list[Frame]:
 
     Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
     frames share, from `header_of`. data: data set of the file, up to the pixels. [] if a multi-frame
-    image describes no frames. Malformed values are None in the frames; raises one of READ_ERRORS or
-    OSError (pydicom's) if a nested sequence is damaged.
+    image describes no frames. Malformed values are unknown in the frames; raises one of READ_ERRORS
+    or OSError (pydicom's) if a nested sequence is damaged.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]

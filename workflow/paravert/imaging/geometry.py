@@ -19,7 +19,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exactly orthonormal pair of directions (right, down), (3,) each, nearest to the given pair.
+    """Return the orthonormal directions (right, down), (3,) each, nearest to the given pair.
 
     right, down: nearly orthonormal directions (3,), to the next column and to the next row of an
     image. Method: polar decomposition by SVD.
@@ -32,8 +32,9 @@ def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, n
 def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
     """Return the unit normal of an image plane that points towards the head, LPS, (3,).
 
-    right, down: directions (3,) to the next column and row, LPS, of any length above 0. A normal
-    that points neither to the head nor to the feet is that of the cross product right x down.
+    right, down: directions (3,) to the next column and row, LPS, not parallel, of any length above
+    0. A normal that points neither to the head nor to the feet is that of the cross product right x
+    down.
     """
     normal = np.cross(right, down)
     normal = normal / np.linalg.norm(normal)
@@ -105,8 +106,8 @@ def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
 def fits_body(points: np.ndarray) -> bool:
     """Return whether positions can all lie in one patient.
 
-    points: (n, 3) in mm, LPS or RAS. True if every coordinate is at most BODY_LIMIT_MM (3 m) from 0
-    and the box around the points has a diagonal of at most that; False for NaN.
+    points: (n, 3) in mm, LPS or RAS, one or more. True if every coordinate is at most BODY_LIMIT_MM
+    (3 m) from 0 and the box around the points has a diagonal of at most that; False for NaN.
     """
     if not (np.abs(points) <= BODY_LIMIT_MM).all():
         return False
@@ -142,8 +143,8 @@ def canonical_order(
     affine: 4 x 4, voxel index to RAS in mm. slice_axis: axis of the array along which the slices
     follow. Returns (order, flips), the arguments of `rearranged`: for each new axis the old one,
     and whether it is reversed. Canonical order: (slices, rows, columns), slices from caudal to
-    cranial, rows towards the patient's back, columns towards the patient's left. Of the two axes in
-    the plane, the one closer to the left-right direction becomes the columns.
+    cranial, rows towards the patient's back, columns towards the patient's left. Of the two
+    ways to assign the axes in the plane, the one is used that fits these directions better.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]
     first, second = (axis for axis in range(3) if axis != slice_axis)

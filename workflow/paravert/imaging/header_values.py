@@ -1,8 +1,9 @@
-"""Values of DICOM attributes of a file or frame; a malformed value is unknown and raises no error.
+"""Values of DICOM attributes of a file or frame; a malformed value is unknown.
 
-Attributes are named by keyword, such as PixelSpacing. Multi-frame images store attributes of all frames
-and of each frame in functional groups (PS3.3, C.7.6.16). An attribute is read from the first place that
-has it; if it is malformed there, it is unknown, and no other place is tried.
+Attributes are named by keyword, such as PixelSpacing. Multi-frame images store attributes of all
+frames and of each frame in functional groups (PS3.3, C.7.6.16). An attribute of a frame is read
+from the first place that has it; if it is malformed there, no other place is tried. Malformed
+values raise errors in `value_of` only; a damaged sequence raises those of pydicom.
 """
 
 import math
@@ -109,7 +110,7 @@ def text(data: Dataset, keyword: str) -> str:
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return the one or more values of a DICOM element as texts in upper case; () if absent or malformed.
+    """Return the values of a DICOM element as texts in upper case; () if absent or malformed.
 
     keyword: DICOM keyword, such as ImageType, looked up at the top level of `data` only.
     """
@@ -191,9 +192,10 @@ class FrameAttributes:
     data: data set of the file. items: item of the frame in PerFrameFunctionalGroupsSequence
     (5200,9230), then that of SharedFunctionalGroupsSequence (5200,9229), which holds for all
     frames; empty for a classic image. groups: functional groups (nested data sets) in these items.
-    An attribute is read from the first place that has it: the frame, all frames, the file. If it is
-    malformed there, it is unknown. In a multi-frame image, position, orientation and pixel spacing
-    are read from their own functional group only, of the frame or of all frames.
+    An attribute is read from the first place that has it (empty values count as absent): its own
+    functional group (OWN_GROUP) of the frame, then of all frames; any other group of the frame,
+    then of all frames; the file. If it is malformed there, it is unknown. In a multi-frame image,
+    position, orientation and pixel spacing are read from their own functional group only.
     """
 
     data: Dataset
@@ -288,8 +290,8 @@ def patient_readings(data: Dataset) -> tuple[Readings, ...]:
     """Return the readings of PatientID, PatientName and PatientBirthDate: one set of texts for each.
 
     data: data set of a file. Readings of a value: the texts that its bytes give in each character
-    encoding that DICOM defines; empty if unknown. Some archives declare a wrong encoding or none,
-    so that one name has two forms.
+    encoding that DICOM defines; empty if unknown. Of a name, each component group is a text, in
+    upper case. Some archives declare a wrong encoding or none, so that one name has two forms.
     """
     return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
 

@@ -58,9 +58,9 @@ class ImageStack:
     slices: attributes of each slice, in the same order. slab_source: where the slice spacing of the
     volume comes from: "positions" of the slices (always for NIfTI); of a single DICOM slice,
     "thickness" or "tag", see `slab_length`. water, fat: Dixon images on the same voxels, (slices,
-    rows, columns), None if there are none; fat is also None if the volume itself shows fat.
-    part_affines: affine of each NIfTI file of water or fat that was added to the stack, with the index
-    order of the volume's; they differ from it in their origins only. () if none was added.
+    rows, columns), None if there are none; if only water is there, the volume itself shows fat.
+    part_affines: affine of each NIfTI file of water or fat that was added to the stack, with the
+    index order of the volume's; but for rounding, only the origins differ. () if none was added.
     """
 
     volume: Volume
@@ -79,7 +79,7 @@ class Images:
     {column of `tables.HEADER_COLUMNS`, such as echo_time_ms: value}; an absent key or None is
     unknown. cautions: warnings about the subject, with those of all its slices. note: text with
     details of some warnings, such as which slices or series are not used, or None. series: one row
-    {column of `tables.SERIES_COLUMNS`: value} per series of the subject, used or not. sagittal:
+    {column of `tables.SERIES_COLUMNS`: value} per MR series of the subject, used or not. sagittal:
     sagittal series in the same patient coordinates, array (slices, rows, columns), slices from left
     to right, rows towards the feet, columns towards the back; None if there is none that can be
     used.
@@ -111,7 +111,7 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
 
 def compact_array(slices: list[np.ndarray]) -> np.ndarray:
-    """Return slices as one array (slices, rows, columns): int16 if it holds all values exactly, else float32.
+    """Return slices as one array (slices, rows, columns): int16 if that is exact, else float32.
 
     slices: real numbers, (rows, columns) each, one shape. Raises SubjectFault (unsupported-pixels)
     for values that are not finite or exceed 1e10 in size, for a slice whose largest and smallest
@@ -171,9 +171,9 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
-    Columns: stack and slice number, position (mm along the normal of the stack, from the LPS origin),
-    tilt, spacings, affine, rescale, overlap with an earlier stack, sequence, warnings. stacks: of
-    one subject. Stacks are numbered from 1, their slices from 0, from caudal to cranial.
+    The keys are its columns. position_mm: of the slice's centre along the normal of the stack, from
+    the LPS origin. stacks: of one subject, numbered from 1 in this order; their slices from 0, from
+    caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}
@@ -244,9 +244,9 @@ def unlike_neighbours(array: np.ndarray) -> np.ndarray:
     array: (slices, rows, columns), in spatial order from either end. Signs of damage: an edge
     across a slice, along rows or columns, that the neighbours (up to two on each side) do not have
     there; or content that differs from the neighbours by far more than the adjacent two differ from
-    each other (at an end: the next two slices). Not tested, thus False: slices of a single value,
-    with less than half of the contrast of a neighbour, with fewer than 40 rows or columns, or
-    without neighbours.
+    each other (at an end: the next two slices). Not tested, thus False: slices that do not vary
+    along both axes, with less than half of the contrast of a neighbour, with fewer than 40 rows or
+    columns, or without neighbours.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)

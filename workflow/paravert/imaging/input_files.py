@@ -1,4 +1,7 @@
-"""Opens the files that the sheet names; errors of the system and of pydicom become SubjectFault."""
+"""Finds and opens the files that the sheet names; errors of the system become SubjectFault.
+
+Damaged contents raise READ_ERRORS, which the caller turns into a SubjectFault.
+"""
 
 import logging
 import os
@@ -62,11 +65,11 @@ def path_kind(path: Path, role: str) -> PathKind:
 
 
 def files_at(path: Path, role: str) -> list[Path]:
-    """Return the file at a path, or all files in and below the folder there, sorted; [] if nothing is there.
+    """Return the file at a path, or all files in and below a folder, sorted; [] if none is there.
 
-    role: column of the sheet that names the path, for messages. Raises SubjectFault
-    (unreadable-header) if any folder there cannot be read: its files would otherwise be missing
-    without notice.
+    role: column of the sheet that names the path, for messages. In a folder, broken links are
+    listed. Raises SubjectFault (unreadable-header) if a folder or file there cannot be examined: it
+    would otherwise be missing without notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -91,7 +94,7 @@ def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
 
 
 class BoundedFile(BufferedReader):
-    """A file opened for reading, whose `read` never allocates more memory than the file has bytes.
+    """A file opened for reading, whose `read` asks for no more bytes than the file has.
 
     file: path. A damaged DICOM element can declare a length of 4 GB, and Python allocates memory
     before it reads.
@@ -121,7 +124,7 @@ def open_image_file(file: Path) -> Iterator[BoundedFile]:
 
 
 def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
-    """Return the data set in a DICOM file, as pydicom.dcmread reads it with force=True (no preamble needed).
+    """Return the data set in a DICOM file, by pydicom.dcmread with force=True (no preamble needed).
 
     stream: the file, opened for reading. options: further keyword arguments of pydicom.dcmread.
     Raises one of READ_ERRORS (such as InvalidDicomError) if the contents are damaged.
@@ -133,11 +136,12 @@ def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
 def element_at(
     stream: BinaryIO, offset: int, *, implicit: bool, little_endian: bool
 ) -> RawDataElement | DataElement | None:
-    """Return the data element at a byte offset of a DICOM file, not decoded; None at the end of the file.
+    """Return the data element at a byte offset of a DICOM file; None at the end of the file.
 
     stream: the file, opened for reading. offset: bytes from the beginning of the file. implicit,
-    little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes its
-    items and delimiters. Raises one of READ_ERRORS (such as EOFError) if the contents are damaged.
+    little_endian: encoding of the element (PS3.5, 7.1). The value is not decoded, and includes its
+    items if its length is undefined; but a sequence of undefined length becomes a DataElement.
+    Raises one of READ_ERRORS (such as EOFError) if the contents are damaged.
     """
     stream.seek(offset)
     with _damage_as_dicom_error():
@@ -157,9 +161,9 @@ def _damage_as_dicom_error() -> Iterator[None]:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Suppress log messages and warnings of pydicom within a `with` block.
+    """Suppress messages of the logger pydicom, and all warnings, within a `with` block.
 
-    They quote header values, such as names of patients.
+    Those of pydicom quote header values, such as names of patients.
     """
     logger = logging.getLogger("pydicom")
     before = logger.disabled

@@ -39,7 +39,7 @@ class Overlap:
 
 
 def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
-    """Return IoU and Dice of each label in each slice of two label maps, (slices, 8) each.
+    """Return IoU, Dice and pixels of each label in each slice of two label maps, (slices, 8) each.
 
     prediction, truth: label maps, (slices, rows, columns), 0-8. With the label's pixels P in the
     prediction and T in the truth of one slice: IoU = |P and T| / |P or T|, Dice = 2 |P and T| /

@@ -24,13 +24,14 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     """Return the points at vertebrae and discs in a file: {level: position (3,), LPS in mm}, ascending.
 
     path: table (text or .xlsx) with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D
-    Slicer (.fcsv, .mrk.json) in RAS or LPS, as the file says. Names are such as T12, L4 or L5/S1,
-    in any case; points of other names, or of a vertebra that the subject lacks, are left out.
-    n_lumbar: number of lumbar vertebrae of the subject, 5 unless given. Level: 1.0 at the middle of
-    L1, 4.5 in the disc L4/5, 0.0 at the middle of T12, n_lumbar + 1 at that of S1. Raises
-    InputError if the file cannot be read, a point lacks three finite numbers, no level or one level
-    twice is named, or if a lower level does not lie nearer to the feet, by at least LEAST_STEP_MM
-    (5 mm) per half level.
+    Slicer (.fcsv, .mrk.json) in RAS or LPS, as the file says (RAS if a .fcsv does not). Names are
+    such as T12, L4 or L5/S1, in any case; points of other names, of a vertebra that the subject
+    lacks, and those not placed yet (in .mrk.json) are left out. n_lumbar: number of lumbar
+    vertebrae of the subject, 5 unless given. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5,
+    0.0 at the middle of T12, n_lumbar + 1 at that of S1. Raises InputError if the file cannot be
+    read or is of another kind, a point lacks three finite numbers, no level or one level twice is
+    named, or if a lower level does not lie nearer to the feet, by at least LEAST_STEP_MM (5 mm) per
+    half level.
     """
     readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}

@@ -130,7 +130,7 @@ def read_nifti(file: Path, role: str = "images") -> Images:
 
 
 def read_grid(file: Path, role: str) -> VoxelGrid:
-    """Return the voxels of a NIfTI file and their affine, axes as in the file, slope and intercept applied.
+    """Return the voxels of a NIfTI file and their affine, axes as in the file, values rescaled.
 
     role: column of the sheet that names the file (images, truth ...), for messages. Unscaled
     integers of up to 16 bits keep their type, other values become float32. Raises SubjectFault:

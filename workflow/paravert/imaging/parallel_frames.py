@@ -1,7 +1,6 @@
 """Grouping of DICOM frames by orientation, matrix and position. Stacks are made of these groups.
 
-The groups do not depend on the order in which the frames are given, except for which of several frames at
-one position is used. Positions are LPS, in mm.
+Of several frames at one position, the one that is given first is used. Positions are LPS, in mm.
 """
 
 from collections import defaultdict
@@ -27,10 +26,11 @@ class ParallelFrames:
     """Frames (slices, without pixels) of one orientation, matrix and pixel spacing, by position.
 
     places: for each position, the frame that is used, then its duplicates; in any order of
-    positions. right, down: orthonormal directions to the next column and row, LPS, (3,), the mean
-    of the frames that are used. normal: unit vector towards the head, LPS, (3,). heights: centres
-    of these frames along the normal, from the LPS origin, mm, (places,). in_plane: likewise along
-    right and down, mm, (places, 2). Both in the order of `places`.
+    positions. right, down: orthonormal directions to the next column and row, LPS, (3,), common to
+    all slices given to `group_frames` that have this orientation. normal: unit vector towards the
+    head, LPS, (3,). heights: centres of the frames that are used along the normal, from the LPS
+    origin, mm, (places,). in_plane: likewise along right and down, mm, (places, 2). Both in the
+    order of `places`.
     """
 
     places: tuple[FrameCopies, ...]
@@ -59,11 +59,11 @@ def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the slices of a series in groups of one orientation, matrix and pixel spacing.
 
     frames: attributes of the slices, one or more in any order; `frame_fault` must have found no
-    fault in them. One orientation: within 0.2 degrees; one position: within 0.05 mm along the normal and
-    0.15 mm in the plane. Neither the groups nor the slices of a group are sorted. Slices at one position
-    stay together: the first in `frames` is used, the others are its duplicates. Raises SubjectFault:
-    bad-geometry-orientation if orientations change gradually from slice to slice, inconsistent-matrix
-    if slices of one orientation but different matrices or pixel spacings overlap in height.
+    fault in them. One orientation: `orientation_clusters`; one position: `same_places`. Neither the
+    groups nor the slices of a group are sorted. Slices at one position stay together: the first in
+    `frames` is used, the others are its duplicates. Raises SubjectFault: bad-geometry-orientation
+    if orientations change gradually from slice to slice, inconsistent-matrix if slices of one
+    orientation but different matrices or pixel spacings overlap in height.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])
@@ -169,7 +169,7 @@ def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
 
 
 def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of slices that lie straight above one another, one array (n,) per column of slices.
+    """Return the indices of slices straight above one another, one array (n,) per column of slices.
 
     in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ
     by at most 0.15 mm are equal, directly or through other slices. Each array is ascending, and the

@@ -34,14 +34,14 @@ PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES)
 
 @dataclass(frozen=True)
 class PixelModule:
-    """The Image Pixel module of a DICOM file as its header has it, not checked yet (PS3.3, C.7.6.3).
+    """The Image Pixel module of a DICOM file as its header has it, not checked (PS3.3, C.7.6.3).
 
-    syntax: transfer syntax (0002,0010). offset: byte offset of the element PixelData (7FE0,0010) in
-    the file; None if the file is deflated. implicit, little_endian: encoding of that element.
-    numbers: {keyword of PIXEL_NUMBERS, such as BitsAllocated: value, None if absent or malformed}.
-    photometric:
-    PhotometricInterpretation (0028,0004), "" if absent. offset_tables: values of the extended
-    offset table and its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent.
+    syntax: transfer syntax (0002,0010); if absent, the one that pydicom detected. offset: byte
+    offset of the element PixelData (7FE0,0010) in the file; None if the file is deflated. implicit,
+    little_endian: encoding of that element. numbers: {keyword of PIXEL_NUMBERS, such as
+    BitsAllocated: value, None if absent or malformed}. photometric: PhotometricInterpretation
+    (0028,0004) in upper case, "" if absent. offset_tables: values of the extended offset table and
+    its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent.
     """
 
     syntax: UID
@@ -55,7 +55,7 @@ class PixelModule:
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The pixel format of a DICOM file, checked.
+    """The pixel format of a DICOM file; bits, sign and transfer syntax are checked.
 
     syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011),
     (0028,0008). allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100)
@@ -147,12 +147,13 @@ def _syntax(data: FileDataset) -> UID:
 
 
 def pixel_format(module: PixelModule) -> PixelFormat:
-    """Return the checked pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
+    """Return the pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
 
     module: unchecked values of the header, from `pixel_module`. Raises SubjectFault
     (unsupported-pixels) for colour, an unknown transfer syntax, other than 8 or 16 bits allocated,
-    and attributes of the bits or the sign that are missing or contradict each other. Rows and
-    columns are not checked: 0 if absent.
+    bits that contradict each other, and if BitsAllocated, PixelRepresentation or
+    PhotometricInterpretation is missing or invalid. For other missing attributes see PixelFormat.
+    Rows, columns and frames are not checked.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:

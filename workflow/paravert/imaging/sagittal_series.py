@@ -33,8 +33,8 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all without
     fault by `frame_fault` and with a normal within 30 degrees of left-right. A series can be used if its
     frame of reference (0020,0052) is known and that of all axial slices, its slices form stacks,
-    and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others; of one
-    class, the one with most slices.
+    and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others (the class
+    of the first slice counts); of one class, the one with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:

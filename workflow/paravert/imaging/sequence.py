@@ -1,4 +1,4 @@
-"""The class of an image's sequence by its header: its weighting (T1, T2 ...), and whether fat is bright.
+"""The class of an image's sequence by its header: weighting (T1, T2 ...), and if fat is bright.
 
 A header may be wrong or incomplete: `measure.fat_domain` compares the class with the pixels.
 """
@@ -190,9 +190,10 @@ def _words(description: str) -> str:
 def sequence_class(facts: SequenceFacts) -> str:
     """Return the class of a pulse sequence by its header, one of `tables.SEQUENCES`, such as T1 or STIR.
 
-    The first of these that gives a class is used: Dixon part (its name is the class); suppression of
-    fat; echo, repetition and inversion times; AcquisitionContrast, then description. "unknown" for
-    maps that are computed from Dixon parts, and if none gives a class.
+    The first of these that gives a class is used: Dixon part (its name is the class); suppression
+    of fat; times and kind of echo, of a gradient echo also the field strength; AcquisitionContrast,
+    then description, not for gradient echoes. "unknown" for maps that are computed from Dixon
+    parts, and if none gives a class.
     """
     words = _words(facts.description)
     part = dixon_part(facts)

@@ -74,11 +74,11 @@ class SeriesPlane:
 class ChosenSeries:
     """The slices to measure, of one series or one Dixon acquisition, and warnings.
 
-    frames: attributes of the slices, without those excluded, in the order of the files; of a Dixon
-    acquisition those of the fat image. cautions: warnings, also about other series. note: sentences on
-    slices excluded as too steep; None if there are none. water: attributes of the Dixon water
-    slices, whose positions are not compared yet; () if there are none. found: one row {column of
-    `tables.SERIES_COLUMNS`: value} per series of the subject, used or not.
+    frames: attributes of the slices, without those excluded; of a Dixon acquisition those of the
+    fat image. cautions: warnings, also about other series. note: sentences on slices excluded as
+    too steep; None if there are none. water: attributes of the Dixon water slices, whose positions
+    are not compared yet; () if there are none. found: one row {column of `tables.SERIES_COLUMNS`:
+    value} per MR series of the subject, used or not.
     """
 
     frames: tuple[Frame, ...]
@@ -97,7 +97,8 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     any; case is ignored. The series of one Dixon acquisition count as one.
 
     Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
-    no-axial-series, ambiguous-series; for a slice of the chosen series: mosaic, unsupported-pixels,
+    no-axial-series, ambiguous-series; and what `frame_fault` finds in a slice of the chosen series,
+    or in some slice if no series has a valid orientation: mosaic, unsupported-pixels,
     frame-count-mismatch, unreadable-header, bad-geometry-orientation, bad-geometry-position,
     bad-pixel-spacing.
     """
@@ -273,11 +274,11 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
 
 
 def plane_name(kind: str, frames: Sequence[Frame]) -> str:
-    """Return the plane of a series, one of `tables.PLANES`: axial, sagittal, coronal, localizer or unknown.
+    """Return the plane of a series: axial, sagittal, coronal, localizer or unknown.
 
     kind: "axial", "other", "localizer" or "nowhere", from `series_plane`. frames: attributes of all
-    slices of the series. "axial" and "localizer" stay, "nowhere" becomes unknown, and the axis
-    nearest to the mean normal of the slices tells what "other" is.
+    slices of the series. "axial" and "localizer" stay, "nowhere" becomes unknown, and the axis that
+    is on average nearest to the normals of the slices tells what "other" is.
     """
     if kind in (AXIAL, LOCALIZER):
         return kind
@@ -343,10 +344,10 @@ def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return the fault that makes a slice unusable, for the caller to raise; None if it is valid.
+    """Return the fault that makes a slice unusable, for the caller to raise; None if none is found.
 
     frame: attributes of the slice. Checked are: mosaic, number of frames, matrix, orientation,
-    position, pixel spacing, rescale.
+    position, pixel spacing, rescale (finite).
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:
@@ -437,7 +438,7 @@ def _rescale_fault(frame: Frame) -> SubjectFault | None:
 
 
 def _scales_differ(frames: Sequence[Frame]) -> bool:
-    """Return whether slices differ in their real-world value mappings (0040,9096), relative to the rescale.
+    """Return whether real-world value mappings (0040,9096) differ, relative to the rescale.
 
     False where no frame has a mapping; True where only some have. Compared are the numbers that convert
     a rescaled value to the real-world value. The mappings are not applied: an image may have several, each

@@ -44,8 +44,8 @@ def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
 
     group: parallel slices straight above one another, by ascending height (position along the
     normal). Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of
-    1. Raises SubjectFault (duplicate-positions-conflict) if the slices of a repeated scan lie
-    between those of the first.
+    1. Raises SubjectFault (duplicate-positions-conflict) if slices overlap by more than half of
+    their thickness, as those of a repeated scan do.
     """
     found = []
     for block in blocks_of_slices(group):
@@ -96,8 +96,8 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
     group: the slices of one stack, by ascending height. With two or more slices it is their mean
     distance, and the source "positions". With one slice it is SliceThickness (0018,0050), source
     "thickness", otherwise SpacingBetweenSlices (0018,0088), source "tag". Raises SubjectFault:
-    too-few-slices for a single slice without either, bad-geometry-position for slices that are more
-    than 100 mm apart.
+    too-few-slices for a single slice without either, bad-geometry-position for a mean distance of
+    more than 100 mm.
     """
     if len(group.frames) > 1:
         gap_mm = mean_gap_mm(group.heights)

@@ -80,7 +80,7 @@ def write_volume(path: Path, volume: Volume) -> None:
 
     path: file, replaced if it exists; its folder is made. Sets sform and qform to the affine, and mm
     as the unit. The file has no time stamp: equal volumes give equal files. nibabel refuses arrays
-    of bool, float16 and int64 with an error.
+    of bool, float16 and 64-bit integers with an error.
     """
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")

@@ -1,1 +1,1 @@
-"""Measures of one subject's labels: area, fat fraction, overlap with manual masks; previews."""
+"""Measures of a subject's labels (area, fat fraction, overlap), their pictures and DICOM files."""

@@ -25,11 +25,11 @@ from paravert.tables import NETWORK, SHEET
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
-    """Return the cross-sectional area (mm2) of each muscle in each slice, in the plane of the image.
+    """Return the cross-sectional area (mm2) of each muscle in each slice, in the image plane.
 
     labels: label map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background.
-    pixel_area_mm2: area of one pixel, from PixelSpacing (0028,0030). Returns float (slices, 8),
-    column k for label value k + 1: number of pixels times pixel area; 0 for an absent muscle.
+    pixel_area_mm2: area of one pixel in that plane. Returns float (slices, 8), column k for label
+    value k + 1: number of pixels times pixel area; 0 for an absent muscle.
     """
     return slice_pixels(labels) * pixel_area_mm2
 
@@ -83,12 +83,12 @@ def slice_centroids(
 
 
 def muscle_directions(centroids_mm: np.ndarray) -> np.ndarray:
-    """Return the direction in which each muscle runs at each slice, as unit vectors (slices, ..., 3).
+    """Return the direction in which each muscle runs at each slice: unit vectors (slices, ..., 3).
 
-    centroids_mm: (slices, ..., 3), centroid (x, y, z) of a muscle in each slice of a stack, in the order
-    of the slices, mm; NaN where it is absent. The direction is from the centroid in the previous slice
-    to that in the next one; where one of these is missing, from or to the slice's own centroid. NaN if
-    neither neighbour shows the muscle.
+    centroids_mm: (slices, ..., 3), centroid (x, y, z) of a muscle in each slice of a stack, in the
+    order of the slices, mm; NaN where it is absent. The direction is from the centroid in the
+    previous slice to that in the next one; where one of these is missing, from or to the slice's
+    own centroid. NaN if two of the three are missing.
     """
     before, after = np.roll(centroids_mm, 1, axis=0), np.roll(centroids_mm, -1, axis=0)
     before[0], after[-1] = np.nan, np.nan
@@ -103,9 +103,9 @@ def across_areas(areas_mm2: np.ndarray, centroids_mm: np.ndarray) -> np.ndarray:
     """Return areas projected onto the plane perpendicular to each muscle's own direction.
 
     areas_mm2: (slices, 8), mm2 in the plane of the image. centroids_mm: (slices, 8, 3), from
-    `slice_centroids`. Returns float (slices, 8), mm2: area times the cosine of the angle between slice
-    normal and muscle, whose direction joins its centroids in the slices before and after
-    (`muscle_directions`); 0 for an absent muscle, NaN if no neighbouring slice shows it.
+    `slice_centroids`. Returns float (slices, 8), mm2: area times the cosine of the angle between
+    slice normal and muscle (`muscle_directions`); 0 for an absent muscle, NaN if no neighbouring
+    slice shows it.
     """
     cosine = np.abs(muscle_directions(centroids_mm)[..., 2])
     return np.where(areas_mm2 == 0, 0.0, areas_mm2 * cosine)
@@ -117,9 +117,11 @@ def measure_area(
     """Measure the cross-sectional area of every muscle in every slice.
 
     Writes the shard's table `area`: a row per subject, stack, slice, muscle and side, with pixels,
-    areas in the image plane, across the body and across the muscle (mm2), the share of the outline at
-    the image's edge, the predicted IoU, the source of the labels, and the slice's position, tilt and
-    overlap. Areas are 0 for an absent muscle, null (csa_reason) for one that the labels do not contain.
+    areas in the image plane, across the body and across the muscle (mm2), the share of the outline
+    at the image's edge, the predicted IoU, the source of the labels, and position, tilt, slab
+    length and overlap of the slice. Areas are 0 for an absent muscle, null (csa_reason) for one
+    that the source of given labels cannot label. The area across the muscle is also null if no
+    neighbouring slice shows the muscle.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_area", do, folder=folder, out=out, workers=workers)

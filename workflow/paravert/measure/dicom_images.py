@@ -1,9 +1,9 @@
-"""The images of a stack as new DICOM datasets that contain voxels and geometry only.
+"""The images of a stack as new DICOM datasets that contain voxels, geometry and a pseudonym only.
 
-Nothing is copied from the source files: no name, date, identifier or UID. UIDs are hashes of the
-stack's image file, the subject and the stack number. So each run gives the same UIDs, two cohorts
-with equal pseudonyms share none (their images differ), and a UID says nothing about the scanner's
-UIDs, which are not part of the hash.
+No name, date, identifier or UID is copied from the source files. UIDs are hashes of the converted
+image files and of the scan's name in the sheet, with stack and slice numbers. So each run gives the
+same UIDs, two cohorts with equal pseudonyms share none (their images differ), and a UID says
+nothing about the scanner's UIDs, which are not part of the hash.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ DEIDENTIFICATION = "Written anew from voxels and geometry"  # DeidentificationMe
 
 @dataclass(frozen=True)
 class StackName:
-    """The identifiers of one stack (parallel slices of one image) in the DICOM files written for it.
+    """The identifiers of one stack (parallel slices of one image) in its DICOM files.
 
     subject: pseudonym, PatientID (0010,0020). scan: name of the scan, from which UIDs are hashed.
     stack: its number, from 1. salt: SHA-256 (hexadecimal) of its image file, from which UIDs are
     hashed. study: StudyInstanceUID (0020,000D), and frame_of_reference: FrameOfReferenceUID
-    (0020,0052), both shared by all stacks of the scan, which have one coordinate system.
+    (0020,0052), both shared by all stacks of the scan: one coordinate system is assumed.
     """
 
     subject: str
@@ -115,9 +115,9 @@ def mr_images(
     """Return a stack as MR images (pydicom datasets), one per slice, caudal to cranial.
 
     volume: of the stack; its affine gives the positions, its array is not used. content: its voxels
-    as 16-bit integers, from `stored_pixels`. thickness_mm: SliceThickness (0018,0050) per slice, None
-    if unknown: the attribute is then empty. name: identifiers of the stack. The datasets (MR Image
-    Storage) hold voxels, geometry and the pseudonym, and nothing from the source files.
+    as 16-bit integers, from `stored_pixels`. thickness_mm: SliceThickness (0018,0050) per slice,
+    None if unknown: the attribute is then empty. name: identifiers of the stack. The datasets (MR
+    Image Storage) hold voxels, geometry and pseudonym, and nothing else of the subject.
     """
     lps = LPS_TO_RAS @ volume.affine
     right, down = lps[:3, 0] / volume.column_spacing_mm, lps[:3, 1] / volume.row_spacing_mm
@@ -140,7 +140,7 @@ def _decimal_strings(numbers: Sequence[float]) -> list[str]:
 
 
 def _empty_image(name: StackName, index: int) -> Dataset:
-    """Return an MR image without pixels and geometry; it contains only the subject's pseudonym."""
+    """Return an MR image without pixels and geometry: pseudonym, UIDs and fixed values."""
     image = Dataset()
     image.SpecificCharacterSet = "ISO_IR 192"
     image.SOPClassUID = MRImageStorage

@@ -4,8 +4,8 @@ Noise: in magnitude images the mean signal of pure noise is 1.25 times its SD. S
 muscle, whose fat signal is noise, would be too high: by .02 in the psoas of phantoms with an SNR of 25
 to 35. The SD of the noise is measured in air, and each pixel is replaced, before the sum, by a function
 of its signal whose mean is close to the true signal: the bias is at most .34 SD (where the true signal is
-0), and .11 SD from half an SD on; without this correction, 1.25 and .83. Images whose air is blank or
-masked are not corrected.
+0), and .11 SD from half an SD on; without this correction, 1.25 and .83. Images with too little
+noisy air, such as masked ones, are not corrected (`noise_sd`).
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
 angles: fat is overestimated), T2* (water and fat decay at different rates: the error grows with the echo
@@ -42,7 +42,7 @@ CLEAR_SWAP = 0.3  # difference of the layers' fat fraction and water fraction, -
 
 
 def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
-    """Return the SD of the noise in the water and fat images of a Dixon scan; 0 if there is no air.
+    """Return the SD of the noise in the water and fat images of a Dixon scan; 0 if not measurable.
 
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
     is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels, of all
@@ -97,10 +97,11 @@ def dixon_columns(
     water, fat: magnitude images, (slices, rows, columns). labels: label map of that shape, 1 to 8
     as in anatomy.LABELS, 0 background. swapped: bool (slices, 2), sides (left, right) of slices in
     which fat and water are swapped; None: none. Returns {column: array (slices, 8)}, array column k
-    for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to 1),
-    both without their noise floor; eroded_dixon, the same without the muscle's outermost pixels, also
-    NaN if no pixel is left; reason_dixon, None or why both are NaN, the first that applies: "absent"
-    (no pixel in the slice), "fat-water-swapped", or "single-value" (sum of fat and water not above 0).
+    for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to
+    1), both without their noise floor; eroded_dixon, the same without the muscle's outermost
+    pixels, also NaN if no pixel or no signal is left; reason_dixon, None or why both are NaN, the
+    first that applies: "absent" (no pixel in the slice), "fat-water-swapped", or "single-value"
+    (sum of fat and water not above 0).
     """
     noise = noise_sd(water, fat)
     fat, water = without_noise(fat, noise), without_noise(water, noise)
@@ -157,9 +158,10 @@ def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
-    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are swapped.
-    whole: whether all sides of slices with a clear layer of fat behind the muscles (`find_swaps`) are
-    swapped, at least one; the two images can then be exchanged for the whole stack.
+    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are
+    swapped. whole: whether all sides of slices with a clear layer behind the muscles (`find_swaps`)
+    are swapped, at least one; the two images can then be exchanged for the whole stack, even if
+    `sides` is False somewhere.
     """
 
     sides: np.ndarray
@@ -188,14 +190,16 @@ def find_swaps(
     """Return in which slices and sides of a stack fat and water are swapped in the Dixon images.
 
     water, fat: magnitude images, (slices, rows, columns), rows towards the back. labels: label map
-    of that shape, 1 to 8 as in anatomy.LABELS. spacing_mm: distance between rows, and between columns.
+    of that shape, 1 to 8 as in anatomy.LABELS. spacing_mm: distance between rows, and columns.
 
-    Method: in each image column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than
-    skin) with most fat is compared with the layer with most water, by (fat - water) / (fat +
-    water). A side is swapped if the median of this ratio over its columns is below -0.3 and below the
-    ratio in its muscles. A side without a clear layer (median between -0.3 and 0.3 or, if negative, not
-    below the ratio in its muscles, or fewer than 8 columns) gets the result of the same side in the
-    nearest slice that has one; False if none has. A column belongs to the side of that hindmost pixel.
+    Method: both images are averaged over about 5 mm along rows. In each image column, up to 40 mm
+    behind the hindmost muscle pixel, each layer of 4 mm (thicker than skin) has its lowest value as
+    its signal. The layer with most fat is compared with that with most water, by (fat - water) /
+    (fat + water). A side is swapped if the median of this ratio over its columns is below -0.3 and
+    below the ratio in its muscles. A side without a clear layer (median between -0.3 and 0.3 or, if
+    negative, not below the ratio in its muscles, or fewer than 8 columns) gets the result of the
+    same side in the nearest slice that has one; False if none has. A column belongs to the side of
+    that hindmost pixel.
     """
     shares = np.full((len(labels), len(SIDES)), np.nan)
     for number, planes in enumerate(zip(water, fat, labels, strict=True)):

@@ -2,13 +2,13 @@
 
 Dixon images of water and fat give it directly (`dixon`). All other methods see one image and assume that
 brighter pixels are fat: T1- or T2-weighted images without fat suppression. Stacks of which this does not
-hold have no fat fraction; `fat_domain` says which.
+hold have no fat fraction by these methods; `fat_domain` says which.
 A number from a single contrast is a fat index: it rises with the fraction of fat, but is not measured
 from fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
 does not say over which pixels it is computed (its scope); here the name of each method says so. Otsu's
-method always returns two classes, but most fat of a muscle is in pixels that hold fat and muscle: its
-errors in one muscle depend on the fat of the others. The default is `linear_spread`
-(docs/fat_estimators.md).
+method returns two classes, but most fat of a muscle is in pixels that hold fat and muscle: its
+errors in one muscle depend on the fat of the others. The default is `linear_spread` without the
+outermost pixels of a muscle (docs/fat_estimators.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,21 +84,23 @@ def fat_fractions(
 ) -> dict[str, np.ndarray]:
     """Return the fat fraction of all muscles of one subject by every method of tables.FAT_METHODS.
 
-    Methods: Otsu's threshold over the muscle pixels of the subject (otsu_subject), of a muscle and side
-    (otsu_muscle), of one slice of it (otsu_muscle_slice), or over all images (otsu_image); linear scale
-    between lean muscle and fat of each stack (linear, and linear_spread, which corrects lean for its fat).
-    images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
-    (slices, rows, columns). spacings_mm: per stack, distance between rows and between columns.
-    outside: per stack, the reason code why no method applies (such as "fat-not-bright"), or None if they
-    apply; no method uses the pixels of such a stack. None instead of a sequence: they apply to all.
+    Methods: Otsu's threshold over the muscle pixels of the subject (otsu_subject), of a muscle and
+    side (otsu_muscle), of one slice of it (otsu_muscle_slice), or over all pixels of all images
+    (otsu_image); linear scale between lean muscle and fat of each stack (linear, and linear_spread,
+    which corrects lean for its fat). images, labels: image and label map (1 to 8 as in
+    anatomy.LABELS, 0 background) of each stack, (slices, rows, columns); one stack at least.
+    spacings_mm: per stack, distance between rows and between columns. outside: per stack, the
+    reason code why no method applies (such as "fat-not-bright"), or None if they apply; no method
+    uses the pixels of such a stack. None instead of a sequence: they apply to all.
 
     Returns {column: array (slices of all stacks, 8)}, array column k for label value k + 1:
 
         fat_fraction_<method>  fraction of fat, 0-1; NaN with a reason
         reason_<method>        None, or why it is NaN: absent (no pixel in the slice), the reason in
-                               `outside`, single-value (all pixels of the method are equal), low-contrast
-                               (otsu_image: threshold not above muscle), no-lean-reference and
-                               no-fat-reference (linear methods, whole stack: too few pixels or contrast)
+                               `outside`, single-value (Otsu: all pixels of its scope are equal),
+                               low-contrast (otsu_image: threshold less than 1 SD above muscle),
+                               no-lean-reference, no-fat-reference (linear methods, whole stack:
+                               too few pixels or contrast)
         eroded_<method>        the same without the muscle's outermost pixels; also NaN, without a
                                reason, if no pixel is left
         separability_<method>  of the Otsu methods only: variance between the two classes over total
@@ -145,7 +147,7 @@ def _partly_outside(
 
 
 def _outside_reasons(labels: np.ndarray, reason: str | None) -> np.ndarray:
-    """Return the reason of each slice and muscle of a stack, (slices, 8); absent muscles are absent."""
+    """Return the reason of each slice and muscle of a stack, (slices, 8): "absent" comes first."""
     return np.where(slice_pixels(labels) == 0, ABSENT, reason).astype(object)
 
 
@@ -159,7 +161,7 @@ class _GroupedPixels:
     A region is one muscle and side in one slice; slices are numbered through all stacks.
 
         signal  (pixels,), image values
-        inner   (pixels,) bool, whether the four neighbours in the slice have the same label
+        inner   (pixels,) bool, as from `inner_pixels`
         order   (pixels,) int, place of each pixel before sorting: stack by stack, as np.nonzero(labels)
         counts  (8, slices) int, pixels per region; row k for label value k + 1
     """

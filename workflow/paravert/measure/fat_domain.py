@@ -1,17 +1,17 @@
 """On which images a fat fraction can be computed from a single contrast: the domain of the methods.
 
-All methods take bright pixels of a muscle for fat. Their numbers are wrong, and do not show it, where
-fat is dark (Dixon water, STIR, fat suppression), where pixels of half fat are darker than either
-tissue (opposed phase), and where fat and muscle differ by little more than noise. Each stack is
-therefore checked first, by the class of the sequence in the header and by the pixels; outside the
-domain the fat fraction is null by every method, with the reason.
+These methods take bright pixels of a muscle for fat. Their numbers are wrong, and do not show it,
+where fat is dark (Dixon water, STIR, fat suppression), where pixels of half fat are darker than
+either tissue (opposed phase), and where fat and muscle differ by little more than noise. Each stack
+is therefore checked first, by the class of the sequence in the header and by the pixels; outside
+the domain the fat fraction is null by every one of them, with the reason.
 
 | method | sequences | contrast of fat to muscle, SD of muscle | separability | and |
 |---|---|---|---|---|
 | otsu_subject, otsu_muscle, otsu_muscle_slice | T1, T2, PD, in-phase, dixon-fat, unknown | at least 3; where no fat is to be seen behind the muscles, the header must name the sequence | no bound | two different values |
 | otsu_image | the same | the same | no bound | threshold at least 1 SD above muscle |
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
-| linear_spread | the same | the same, of its own references | none | the same, of them 50 inner pixels of a muscle in a slice |
+| linear_spread | the same | the same, of its own references | none | the same, and 50 inner pixels of a muscle in one slice |
 
 Otsu's separability has no bound because it does not discriminate: .51 to .70 over the pooled muscles of
 ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose
@@ -45,7 +45,7 @@ NO_FAT_REFERENCE = "no-fat-reference"
 FAT_DARK = (STIR, FAT_SUPPRESSED, DIXON_WATER)
 SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
 
-# Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most 0.0.
+# Contrast of fat to muscle in SD of muscle: ordinary images 4.5 to 172, dark fat at most 0.0.
 DARK, LEAST_CONTRAST = 1.0, 3.0
 # Skewness of the muscles' own texture: ordinary images .06 and above, opposed phase of a real scan
 # -.21, of phantoms -.20 to .16: for the fattiest muscles only the header tells.
@@ -63,12 +63,12 @@ GREATEST_CONTRAST = 1000.0
 
 @dataclass(frozen=True)
 class FatContrast:
-    """How bright fat is in the pixels of a stack; both values NaN if too few pixels show muscle or fat.
+    """How bright fat is in a stack; both values NaN if too few pixels show muscle or fat.
 
-    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of lean
-    muscle, -1000 to 1000; below 0 where fat is dark. skewness: of the muscles' texture (signal minus its
-    local mean), (P99 + P1 - 2 P50) / (P99 - P1) by percentiles, -1 to 1; above 0 where fat between the
-    fibres is bright.
+    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of
+    lean muscle, -1000 to 1000; below 0 where fat is darker than muscle. skewness: of the muscles'
+    texture (signal minus its local mean), (P99 + P1 - 2 P50) / (P99 - P1) by percentiles, -1 to 1;
+    above 0 where fat between the fibres is bright.
     """
 
     contrast: float
@@ -82,10 +82,10 @@ NOT_SEEN = FatContrast(float("nan"), float("nan"))
 class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
-    sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also where
-    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: why
-    there is no fat fraction, "fat-not-bright", "low-contrast" or "no-fat-reference"; None if there is
-    one. differs: whether header and pixels disagree on the sequence.
+    sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also
+    where fat is to be seen and the sequence stays "unknown"); None if neither did. reason: why
+    there is no fat fraction, "fat-not-bright", "low-contrast" or "no-fat-reference"; None if the
+    methods may compute one. differs: whether header and pixels disagree on the sequence.
     """
 
     sequence: str
@@ -97,11 +97,12 @@ class Domain:
 def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of fat
-    in the pixels. Sequence and reason (None: there is a fat fraction) are of the first case that applies:
-    - seen is NaN: header; "no-fat-reference" if it is unknown, "fat-not-bright" if it is opposed phase
-      or in FAT_DARK (STIR, fat suppression, Dixon water), else None
-    - header is opposed phase, or it is in FAT_DARK and contrast is below 3: header, "fat-not-bright"
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
+    fat in the pixels. Sequence and reason (None: methods may compute a fat fraction) are of the
+    first case that applies:
+    - seen is NaN: header; "no-fat-reference" if it is unknown, "fat-not-bright" if it is opposed
+      phase or in FAT_DARK (STIR, fat suppression, Dixon water), else None
+    - header is opposed phase, or in FAT_DARK with contrast below 3: header, "fat-not-bright"
     - contrast below 1: fat suppression, "fat-not-bright"; below 3: header, "low-contrast"
     - skewness below -0.08, header not T1, T2 or PD: opposed phase, "fat-not-bright"
     - header in FAT_DARK: unknown, None; any other: header, None
@@ -150,15 +151,16 @@ def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
 def fat_contrast(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> FatContrast:
-    """Return how much brighter than muscle the fat behind it is in a stack, and the skewness of muscle texture.
+    """Return how much brighter than muscle the fat behind it is, and skewness of muscle texture.
 
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
-    layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over the columns of all
-    slices. Muscle: `lean_muscle` (mean and SD from the darker pixels) of erector spinae and multifidus,
-    of all muscles if these have fewer than 50 pixels, without their outermost pixels. Returns NOT_SEEN,
-    with NaN, if all slices have fewer than 50 pixels of muscle, or 20 columns that show something
-    behind it.
+    layer of 4 mm within 40 mm behind the hindmost muscle pixel, by its lowest signal (`layers`) in
+    the `smoothed` slice; the median over the columns of all slices. Muscle: `lean_muscle` (mean and
+    SD from the darker pixels) of erector spinae and multifidus without their outermost pixels; of
+    all muscles if fewer than 50 pixels are left. Returns NOT_SEEN, with NaN, if all slices have
+    fewer than 50 such pixels of all muscles, or 20 columns with something behind them that is not
+    the lowest value of the image.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)
@@ -178,9 +180,9 @@ def fat_contrast(
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
     """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    signal: (pixels,), one at least. Returned are mean and SD of the normal distribution that has the
-    same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat, which in
-    old people is more than half of multifidus.
+    signal: (pixels,), one at least. Returned are mean and SD of the normal distribution that has
+    the same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat,
+    which in old people can be more than half of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)
@@ -208,7 +210,7 @@ def _fat_behind(
 
 
 def smoothed(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Return a slice averaged over 5 mm (ACROSS_MM) along its rows, float32 (rows, columns).
+    """Return a slice averaged over about 5 mm (ACROSS_MM) along its rows, float32 (rows, columns).
 
     plane: (rows, columns). spacing_mm: distance between rows, and between columns.
     """
@@ -217,7 +219,7 @@ def smoothed(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
 
 
 def layers(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Return the lowest signal in the layer of 4 mm (LAYER_MM) about each pixel, (rows, columns).
+    """Return the lowest signal in a layer of about 4 mm (LAYER_MM) at each pixel, (rows, columns).
 
     It is high only in a bright layer that is at least as thick. plane: (rows, columns); the
     thickness is measured along a column. spacing_mm: distance between rows, and between columns.

@@ -32,13 +32,13 @@ class LabelledStack:
     anatomy.LABELS, 0 background. position_mm: (slices,), centre of each slice along the slice
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
     body's long axis. slab_mm: (slices,), length along the normal by which a slice's area is
-    multiplied for its volume: distance of slice centres, or thickness of a single slice. overlaps:
-    (slices,) bool, whether a slice cuts a slice of a stack of lower number, so that volumes leave it
-    out. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
-    adjacent columns. not_labelled: {(muscle,
-    side)} that the source of the labels does not contain, so that their measures are unknown.
-    header_sequence: class of the sequence by the header, one of tables.SEQUENCES; "unknown" if
-    slices differ. Raises ValueError if labels and geometry differ in the number of slices.
+    multiplied for its volume: distance of slice centres; of a single slice its thickness or else
+    SpacingBetweenSlices (0018,0088). overlaps: (slices,) bool, whether a slice cuts or overlaps one
+    of a stack of lower number, so that volumes leave it out. row_spacing_mm, column_spacing_mm:
+    distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
+    side)} that the source of the labels cannot label, so that their measures are unknown.
+    header_sequence: class of the sequence by the header, one of tables.SEQUENCES; also "unknown" if
+    slices differ. Raises ValueError if labels and position_mm differ in the number of slices.
     """
 
     number: int
@@ -71,11 +71,12 @@ class LabelledStack:
 
 
 def read_labelled_stacks(home: Path) -> list[LabelledStack]:
-    """Read the label map and geometry of every stack of a subject and return them, ordered by number.
+    """Return the label map and geometry of every stack of a subject, ordered by number.
 
-    home: folder of the scan in results/subjects. The labels are those that are measured: of the network,
-    or given in the subject sheet. Raises InputError if the label map of a stack is missing,
-    FileNotFoundError if the geometry (slices.parquet) is.
+    home: folder of the scan in results/subjects. The labels are those that are measured: of the
+    network, or given in the subject sheet. Raises InputError if the label map of a stack is
+    missing, FileNotFoundError if the geometry (slices.parquet) is, ValueError if they differ in the
+    number of slices.
     """
     geometry = pq.read_table(
         SubjectFolder(home).slices_file,
@@ -110,7 +111,7 @@ def _existing(path: Path) -> Path:
 
 
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
-    """Return the predicted IoU of each label in each slice, float (slices, 8).
+    """Return the predicted IoU of each label in each slice, float32 (slices, 8).
 
     It is the model's estimate of the IoU with a manual mask, 0 to 1, of the labels before they were
     cleaned. home: folder of the scan in results/subjects. stack: its number, from 1. Column k is for
@@ -164,9 +165,9 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
     """Return columns of a stack as table rows: one dict per slice, muscle and side.
 
     stack: its number, from 1. columns: {column: array (slices, 8), or (slices,) if it is the same
-    for all muscles}, at least one; array column k is for label value k + 1. NaN becomes None (null).
-    Each row also has the keys stack, slice (from 0, caudal to cranial), muscle and side. Rows are in
-    order of slice, then of label value; each slice has all eight.
+    for all muscles}, at least one; array column k is for label value k + 1. NaN of a float array
+    becomes None (null). Each row also has the keys stack, slice (from 0, caudal to cranial), muscle
+    and side. Rows are in order of slice, then of label value; each slice has all eight.
     """
     slices = len(next(iter(columns.values())))
     values = [_python_values(column, slices) for column in columns.values()]
@@ -184,11 +185,11 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
 def with_unknown(
     rows: Iterable[dict], stack: LabelledStack, measures: Iterable[str], reasons: Iterable[str]
 ) -> list[dict]:
-    """Return table rows with null measures for muscles that the source of the labels does not contain.
+    """Return table rows with null measures for muscles that the source of the labels cannot label.
 
-    rows: from `stack_rows` of this stack, all or some; not changed. stack: its not_labelled names these
-    muscles and sides. measures: columns that become None. reasons: columns that get the code
-    "not-labelled". Rows of other muscles stay as they are.
+    rows: from `stack_rows` of this stack, all or some; not changed. stack: its not_labelled names
+    these muscles and sides. measures: columns that become None. reasons: columns that get the code
+    "not-labelled". Rows of other muscles and sides stay as they are.
     """
     unknown = dict.fromkeys(measures) | dict.fromkeys(reasons, NOT_LABELLED)
     return [

@@ -4,9 +4,9 @@ The mode of the darker muscle pixels (`linear`) is too high, the more so the fat
 subject are: fat fractions are too low, and the errors in one muscle depend on the fat of the others.
 But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction has an
 SD of about LOGIT_SD over the pixels of a muscle; so the mean fat fraction follows from its SD. Each
-section (a muscle in a slice) gives one estimate of the signal without fat: its mean signal minus the
-signal of the fat that explains its spread beyond noise. Lean sections estimate it best and have the
-largest weight. A surface of first order over slices, rows and columns is fitted to all sections.
+section (a muscle side in a slice) gives one estimate of the signal without fat: its mean signal
+minus the signal of the fat that explains its spread beyond noise. Lean sections estimate it best
+and weigh most. A surface of first order over slices, rows and columns is fitted to these estimates.
 
 It fails where the fat of a muscle is distributed otherwise: with pure fat in streaks beside lean
 fibres the fat fraction is too high, with evenly distributed fat too low. Measured in
@@ -44,15 +44,15 @@ PENALTIES = (0, 0.3, 0, 0.005, 0.005)
 
 
 def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) -> SignalSurface:
-    """Return the signal of muscle without fat over a stack; the surface's width is the SD of the noise.
+    """Return the signal of muscle without fat over a stack; `width` is the SD of the noise.
 
     For stacks in which no muscle pixel is free of fat. image: (slices, rows, columns). labels:
     label map of that shape, 1 to 8 as in anatomy.LABELS. fat: the second result of
-    `linear.reference_surfaces`. For each section (a muscle side in a slice), the SD of its signal
-    beyond noise gives its mean fat fraction (`mean_of_spread`), from which its signal without fat
-    follows. A surface of first order, with a term row x column, is fitted to these signals; lean
-    sections have the largest weight. Raises NoReference ("no-lean-reference") if no section has 50
-    pixels inside its outermost ones.
+    `linear.reference_surfaces`. For each section (a muscle side in a slice) of at least 50 pixels
+    inside its outermost ones, the SD of its signal beyond noise gives its mean fat fraction
+    (`mean_of_spread`), from which its signal without fat follows. A surface of first order, with a
+    term row x column, is fitted to these signals, with penalties on some terms; lean and large
+    sections weigh most. Raises NoReference ("no-lean-reference") without such a section.
     """
     pixels = nonzero_indices(inner_pixels(labels))
     signal, value = image[pixels].astype(np.float64), labels[pixels].astype(np.int64)
@@ -91,11 +91,11 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
 
 def mean_of_spread(spread: np.ndarray) -> np.ndarray:
-    """Return the mean fat fraction (0 to 1) of a muscle from the SD of the fat fraction over its pixels.
+    """Return the mean fat fraction of a muscle from the SD of the fat fraction over its pixels.
 
     spread: the SD, any shape, which the result has. Assumes that the logit of the fat fraction is
-    normally distributed with an SD of 0.9 (LOGIT_SD). An SD that is too large for any mean gives the
-    mean that has the largest SD.
+    normally distributed with an SD of 0.9 (LOGIT_SD). Of two means with the same SD the result is
+    the lower, 0 to 0.5; an SD that is too large for any mean gives 0.5, the mean with the largest.
     """
     return np.interp(spread, *SPREAD_AND_MEAN)
 

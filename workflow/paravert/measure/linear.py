@@ -8,19 +8,18 @@ references alike:
 - fat: the mode of the brighter pixels in a band around the muscles, where subcutaneous, epifascial
   and retroperitoneal fat outnumber vessels, bowel, kidney and fluid.
 
-Otsu's threshold over muscles and band, without pixels darker than muscle, separates darker from
-brighter. The mode is found by least squares, repeated over the pixels near the previous fit.
-"Near" is measured on the clean side, where no other tissue lies: below lean muscle, above fat.
+Otsu's threshold over muscles and band, without band pixels darker than muscle, separates darker
+from brighter. The mode is found by least squares, repeated over the pixels near the previous fit.
+"Near" is a width found on the clean side, where no other tissue lies: below lean muscle, above fat.
 
 Assumptions: fat is brighter than muscle (T1- or T2-weighted, no fat suppression); signals mix
 linearly within a pixel; every stack shows some lean muscle and some fat beside the muscles;
 shading is slow. Known bias: the darker muscle pixels are taken to be free of fat, which no pixel is.
-Fat fractions are .06 too low in a Dixon volunteer (mean .13) and .03 (quadratus lumborum) to .10
+Fat fractions are .06 too low in a Dixon volunteer (mean .13) and .01 (psoas major) to .10
 (multifidus) too low in phantoms of the general population, the more so the fattier the subject is:
-effects of sex and age are .3 to .6 of the true ones. `lean_reference` corrects this. Noise of lean
-pixels is clipped at 0, so that the fat fraction of a muscle without fat is about 0.4 noise SD divided
-by the difference of fat and lean.
-Bright fluid in a muscle counts as fat.
+effects of sex and age are too small (docs/fat_estimators.md). `lean_reference` corrects this. Noise
+of lean pixels is clipped at 0, so that the fat fraction of a muscle without fat is about 0.4 noise
+SD divided by the difference of fat and lean. Bright fluid in a muscle counts as fat.
 """
 
 from dataclasses import dataclass
@@ -92,9 +91,9 @@ def fraction_between(
     """Return the signal of some pixels on a scale from lean muscle (0) to fat (1), float (pixels,).
 
     lean, fat: signals of the two over the stack. image: (slices, rows, columns). indices: slice,
-    row and column of the pixels, three int arrays (pixels,), one pixel at least. Values beyond 0 and 1
-    are not clipped. Raises NoReference ("no-fat-reference") if at one of the pixels fat is less than 4
-    times lean.width, the SD of lean muscle, brighter than lean muscle.
+    row and column of the pixels, three int arrays (pixels,), one pixel at least. Values beyond 0
+    and 1 are not clipped. Raises NoReference ("no-fat-reference") if at one of the pixels fat is
+    less than 4 times lean.width brighter than lean muscle.
     """
     zero = lean.at(indices)
     reach = fat.at(indices) - zero
@@ -108,12 +107,13 @@ def reference_surfaces(
 ) -> tuple[SignalSurface, SignalSurface]:
     """Return the signals of lean muscle and of fat over a stack, (lean, fat), as surfaces.
 
-    Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels outside the
-    muscles, within 15 mm of them in the slice; Otsu's threshold of both sets together, without what is
-    darker than muscle, separates darker from brighter. Of each set at most 10,000 pixels of every second
-    row and column are used. image: (slices, rows, columns). labels: label map of that shape, 0 outside
-    the muscles. spacing_mm: distance between rows, and between columns. Raises NoReference
-    ("no-lean-reference", "no-fat-reference") if fewer than 50 pixels of either lie near its mode.
+    Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels in a band
+    outside the muscles, up to about 15 mm along rows and along columns (`band_around`), without
+    pixels below the 5th percentile of muscle. Otsu's threshold of both sets together separates
+    darker from brighter. Of each set at most 10,000 pixels of every second row and column are used.
+    image: (slices, rows, columns). labels: label map of that shape, 0 outside the muscles.
+    spacing_mm: distance between rows, and between columns. Raises NoReference ("no-lean-reference",
+    "no-fat-reference") if either has fewer than 50 pixels, or fewer than 50 near its mode.
     """
     coarse = (slice(None), slice(None, None, GRID_STEP), slice(None, None, GRID_STEP))
     muscle = labels[coarse] > 0
@@ -134,10 +134,10 @@ def reference_surfaces(
 
 
 def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
-    """Return the pixels near a mask within each slice, without the mask, bool (slices, rows, columns).
+    """Return the pixels near a mask within each slice, without it, bool (slices, rows, columns).
 
-    mask: bool, the same shape. widths: reach in pixels over rows, and over columns; rounded, at least 1.
-    A pixel is near if a rectangle of this reach about it contains a pixel of the mask.
+    mask: bool, the same shape. widths: reach in pixels over rows, and over columns; rounded, at
+    least 1. A pixel is near if a rectangle of this reach about it contains a pixel of the mask.
     """
     dilated = mask.astype(np.uint8)
     for axis, width in zip((1, 2), widths, strict=True):
@@ -146,7 +146,7 @@ def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
 
 
 def nonzero_indices(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the indices of the nonzero pixels of a stack, as np.nonzero, in half its time.
+    """Return the indices of the nonzero pixels of a stack: np.nonzero, but faster.
 
     stack: (slices, rows, columns). Returns three int arrays (pixels,): slices, rows, columns.
     """

@@ -24,9 +24,8 @@ def otsu_split(values: np.ndarray) -> OtsuSplit:
     """Return the threshold that maximises the variance between two classes of pixels (Otsu 1979).
 
     values: signal, (pixels,), any real type. The threshold is one of the values; of equally good
-    ones the lowest. Returns NO_SPLIT, with NaN, if there are no two different values.
-    `skimage.filters.threshold_otsu` gives the same for whole numbers, but sorts other values into
-    256 bins and computes in single precision.
+    ones the lowest. Returns NO_SPLIT, with NaN, if there are no two different values. Unlike
+    `skimage.filters.threshold_otsu`, it uses no bins and computes in double precision.
     """
     if values.size == 0 or values.min() == values.max():
         return NO_SPLIT

@@ -1,4 +1,4 @@
-"""Rule draw_preview: one picture per subject, with the muscles outlined, for checking by eye."""
+"""Rule draw_preview: pictures of each subject, with the muscles outlined, for checking by eye."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -126,7 +126,7 @@ def _box(stack: LabelledStack) -> tuple[np.ndarray, np.ndarray]:
 def _draw_head(
     canvas: np.ndarray, subject: str, has_truth: bool, not_labelled: frozenset[tuple[str, str]]
 ) -> None:
-    """Draw the subject's name and the legend; muscles that are not labelled get no colour there."""
+    """Draw the subject's name and the legend; muscles labelled in no stack get no colour there."""
     slice_picture.write_text(canvas, subject, (17, GAP + 4), LARGE_TEXT)
     note = "white line: manual mask" if has_truth else "caudal to cranial"
     slice_picture.write_text(canvas, note, (42, GAP + 4), SMALL_TEXT)

@@ -1,4 +1,4 @@
-"""The sagittal picture of a subject: a slice through the column, and where the axial slices cut it."""
+"""The sagittal picture of a subject: a slice through the spine, and where axial slices cut it."""
 
 import json
 from collections.abc import Sequence
@@ -22,12 +22,13 @@ STEPS = 200  # places along a line that are tried
 def write_sagittal(
     folder: Path, volume: Volume, geometry: SliceGeometry, stacks: Sequence[LabelledStack]
 ) -> None:
-    """Write the sagittal slice through the middle of the body, and where the axial slices cut it.
+    """Write the sagittal slice nearest to the middle of the body, and where axial slices cut it.
 
-    folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the two
-    ends of a line in pixels, or null). volume: the sagittal series, (slices, rows, columns), from
-    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: labels of
-    the same slices, ordered by stack number; the middle is between left and right muscles.
+    folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice
+    the two ends of a line in pixels, or null). volume: the sagittal series, (slices, rows,
+    columns), from `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice.
+    stacks: labels of the same slices, ordered by stack number; the middle is midway between left
+    and right muscles, or that of the images if no slice shows both sides.
     """
     rows, columns = volume.array.shape[1:]
     to_lps = LPS_TO_RAS @ volume.affine
@@ -86,8 +87,9 @@ def cut_lines(plane: np.ndarray, shape: tuple[int, int], geometry: SliceGeometry
 
     plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows
     and columns. geometry: position of each axial slice. x is a column and y a row of the sagittal
-    slice, 0 the centre of the first, of the two ends of the line: the one at the lower column first.
-    NaN if the axial image does not reach the sagittal one.
+    slice, 0 the centre of the first, of the two ends of the line: the one at the lower column
+    first. Of 200 places across the columns the ends are the first and the last that lie in both
+    images; NaN if fewer than two do.
     """
     rows, columns = shape
     x = np.linspace(-0.5, columns - 0.5, STEPS)

@@ -80,9 +80,10 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
 
 
 def _unlike_network(rows: Sequence[Mapping]) -> list[str]:
-    """Return the muscle sides whose mask and network's labels hardly meet, such as "multifidus left 0.02".
+    """Return the muscle sides whose mask and network's labels hardly meet: "multifidus left 0.02".
 
-    rows: of the table overlap, of one subject. The number is the Dice over all slices of the subject.
+    rows: of the table overlap, of one subject. The number is the Dice over all slices that the
+    network labelled.
     """
     shown = defaultdict(list)
     for row in rows:
@@ -100,9 +101,10 @@ def _unlike_network(rows: Sequence[Mapping]) -> list[str]:
 def _raters(
     truth: np.ndarray, second: np.ndarray | None, drawn: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the columns pixels_truth2 and iou_raters, (slices, 8); NaN where only one rater drew.
+    """Return the columns pixels_truth2 and iou_raters, (slices, 8).
 
     truth, second: masks of both raters, (slices, rows, columns). drawn: (8,), labels of the second.
+    NaN in slices in which the second shows nothing, and for labels that it never shows.
     """
     if second is None:
         return dict.fromkeys(

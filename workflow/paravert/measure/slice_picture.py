@@ -1,7 +1,7 @@
 """Pictures of slices with outlined muscles, in a fixed palette, at any pixel spacing.
 
 A canvas is an array (rows, columns), uint8, of indices into PALETTE: one byte per pixel and small
-files. Colours are never interpolated, so a picture has the same bytes in each run.
+files. Grey values are interpolated, indices and colours never.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ TINTS = 16  # shades of each muscle's colour, from dark to bright signal
 OPACITY = 0.30
 BLACK, WHITE = 0, GREYS - 1
 WINDOW_PERCENTILES = (1.0, 99.5)
-INSIDE = 128  # of 255: at least half of a picture pixel lies in the mask
+INSIDE = 128  # of 255: the interpolated mask is at least one half
 
 
 def _palette() -> np.ndarray:
@@ -73,8 +73,8 @@ class SliceView:
     def crop_labels(self, labels: np.ndarray) -> np.ndarray:
         """Return the part of a label map that this view shows, uint8 of shape `size`, 0 outside.
 
-        labels: integers 0-8 (rows, columns). Each label is resampled as a mask and kept where at
-        least half of a picture pixel lies in it; label values are not interpolated.
+        labels: integers 0-8 (rows, columns). Each label is resampled as a mask, as in `crop`, and
+        kept where this is at least one half; label values are not interpolated.
         """
         cropped = np.zeros(self.size, dtype=np.uint8)
         for label in LABELS:
@@ -87,9 +87,10 @@ class SliceView:
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return a stack as grey values 0-255, uint8 (slices, rows, columns).
 
-    image: the same shape, any intensity scale. The 1st percentile of the pixels of the whole stack that
-    are not exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack in which both are equal (a
-    single value beside 0) becomes 0. Percentiles are of every second row and column.
+    image: the same shape, any intensity scale. The 1st percentile of the pixels of the whole stack
+    that are not exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack in which both are
+    equal (such as a single value beside 0) becomes 0. Percentiles are of every second row and
+    column.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)

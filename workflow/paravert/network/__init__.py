@@ -1,4 +1,4 @@
-"""The U-Net: grid, training, segmentation and cleaning."""
+"""The networks for muscles and vertebral levels: training, prediction, model files."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The structure of the paper's U-Net (Niemeyer 2021, Fig. 1), without torch: settings, layers, weights."""
+"""The structure of the paper's U-Net (Niemeyer 2021, Fig. 1): settings, layers, weight shapes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -87,9 +87,9 @@ class Layer:
 
     part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout, pooling
     (2 x 2, maximum), transposed convolution (2 x 2), skip (the encoder's channels concatenated with
-    the decoder's) or classes (1 x 1 convolution, softmax). level: 1 is the image's resolution, each
-    next level half of it. channels: of the layer's output. size_px: rows, equal to columns, of the
-    layer's output.
+    the decoder's) or classes (1 x 1 convolution, softmax). level: 1 has the image's resolution,
+    each further one half that of the level before. channels: of the layer's output. size_px: rows,
+    equal to columns, of the layer's output.
     """
 
     part: str
@@ -100,11 +100,11 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return all layers of a U-Net in the order in which a square image passes them.
+    """Return the layers of a U-Net in the order in which a square image passes them.
 
-    From the input to the classes. A dropout layer is listed even if its probability is 0; normalisation
-    is not listed. size_px: rows, equal to columns, of the image. Raises ValueError unless size_px is a
-    multiple of the architecture's stride, 2 ** (levels - 1).
+    From the input to the classes. A dropout layer is listed even if its probability is 0;
+    normalisation layers are left out. size_px: rows, equal to columns, of the image, above 0.
+    Raises ValueError unless it is a multiple of the architecture's stride, 2 ** (levels - 1).
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")

@@ -1,8 +1,8 @@
 """Random imaging artefacts of synthetic slices: coils, saturation, k-space, motion, noise, display.
 
-Pictures are float32 tensors (batch, rows, columns). Strengths are drawn per picture from `rng`; 0
-leaves a picture unchanged. Points are float32 tensors (batch, 2, rows, columns): x (to the image's
-right) and y (down) in mm in the section, from its middle.
+Pictures are float32 tensors (batch, rows, columns). Most strengths are drawn per picture, from
+`rng`. Points are float32 tensors (batch, 2, rows, columns), positions of a picture's pixels in the
+section that it shows: x (to the section's right) and y (down) in mm from the section's middle.
 """
 
 from collections.abc import Sequence
@@ -57,12 +57,13 @@ def _box_mean(pictures: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the sensitivity of random receiver coils at each point, float32 (batch, rows, columns), about 1.
+    """Return the sensitivity of random coils at each point, float32 (batch, rows, columns).
 
-    points: float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the
-    body: x (to the image's right) and y (down) in mm from the section's middle. rng: random
-    numbers. The logarithm is a quadratic polynomial of x and y, limited to -3 to 2.2. In most pictures it
-    also falls from the back to the front, as with coils in the table under the subject.
+    About 1 in the section's middle. points: float32 (batch, 2, rows, columns), position of each
+    pixel in the drawn section of the body: x (to the section's right) and y (down) in mm from its
+    middle. rng: random numbers. The logarithm is a quadratic polynomial of x and y, limited to -3
+    to 2.2. In most pictures a part of it falls from the back to the front, as with coils in the
+    table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -77,8 +78,8 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
 
     float32 (batch, rows, columns); 1 in pictures without a band. Such bands suppress ghosts of
     breathing and flow; their edge may cross the psoas. points: float32 (batch, 2, rows, columns),
-    position of each pixel in the drawn section of the body: x (to the image's right) and y (down)
-    in mm from the section's middle. rng: random numbers.
+    position of each pixel in the drawn section of the body: x (to the section's right) and y (down)
+    in mm from its middle. rng: random numbers.
     """
     n = len(points)
     left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
@@ -97,7 +98,7 @@ def lateral_saturation(points: torch.Tensor, rng: np.random.Generator) -> torch.
     float32 (batch, rows, columns); 1 in pictures without such bands. They suppress wrap-around of
     the flanks, on one side or both; their edge may cross quadratus and erector spinae. points:
     float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the body: x
-    (to the image's right) and y (down) in mm from the section's middle. rng: random numbers.
+    (to the section's right) and y (down) in mm from its middle. rng: random numbers.
     """
     factor = torch.ones_like(points[:, 0])
     for number in np.flatnonzero(rng.random(len(points)) < LATERAL_SHARE):
@@ -113,9 +114,9 @@ def lateral_saturation(points: torch.Tensor, rng: np.random.Generator) -> torch.
 def small_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return the mask of a field of view that cuts off the flanks, bool (batch, rows, columns).
 
-    All True in most pictures; in the others, True within a square about the spine. points: float32
+    All True in most pictures; in the others, True within a square near the spine. points: float32
     (batch, 2, rows, columns), position of each pixel in the drawn section of the body: x (to the
-    image's right) and y (down) in mm from the section's middle. rng: random numbers.
+    section's right) and y (down) in mm from its middle. rng: random numbers.
     """
     n, _, rows, columns = points.shape
     inside = torch.ones((n, rows, columns), dtype=torch.bool, device=points.device)
@@ -135,13 +136,13 @@ def small_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def failing_saturation(
     points: torch.Tensor, saturated: np.ndarray, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Return the factor, 1 or more, by which failing fat saturation raises the signal of fat at each point.
+    """Return the factor, 1 or more, by which failing fat saturation raises the signal of fat.
 
     float32 (batch, rows, columns). In some pictures fat saturation fails towards one edge, as in an
     uneven magnetic field. points: float32 (batch, 2, rows, columns), position of each pixel in the
-    drawn section of the body: x (to the image's right) and y (down) in mm from the section's
-    middle. saturated: (batch,), what saturation left of the signal of fat, above 0 to 1 (1: not
-    saturated; the result is then 1, otherwise at most 1 / saturated). rng: random numbers.
+    drawn section of the body: x (to the section's right) and y (down) in mm from its middle.
+    saturated: (batch,), what saturation left of the signal of fat, above 0 to 1 (1: not saturated;
+    the result is then 1, otherwise at most 1 / saturated). rng: random numbers.
     """
     n = len(points)
     most = np.where(
@@ -165,10 +166,10 @@ def drawn_shifts_px(
 ) -> np.ndarray:
     """Return random chemical shifts of fat in pixels, (right, down), int (batch, 2).
 
-    They lie along the frequency-encoding axis, at most 2.6 mm (MOST_SHIFT_MM). spacing_mm: pixel size.
-    down: bool (batch,), whether the phase-encoding axis runs down the rows (shifts are then to the right
-    or left). shifts: bool (batch,), whether a picture may have a shift; without one it has (0, 0). rng:
-    random numbers.
+    They lie along the frequency-encoding axis, at most 2.6 mm (MOST_SHIFT_MM) before they are
+    rounded to whole pixels. spacing_mm: pixel size. down: bool (batch,), whether the phase-encoding
+    axis runs down the rows (shifts are then to the right or left). shifts: bool (batch,), whether a
+    picture may have a shift; without one it has (0, 0). rng: random numbers.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -197,11 +198,11 @@ def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures of lower resolution, by a low-pass filter in k-space, soft or hard (Gibbs ringing).
+    """Return pictures after a random low-pass filter in k-space, soft or hard (Gibbs ringing).
 
-    pictures: float32 (batch, rows, columns); returns the same shape. down: bool (batch,), whether
-    the phase-encoding axis, along which the resolution is lower, runs down the rows. rng: random
-    numbers.
+    Some keep nearly all of their resolution. pictures: float32 (batch, rows, columns); returns the
+    same shape. down: bool (batch,), whether the phase-encoding axis, along which the resolution is
+    lower, runs down the rows. rng: random numbers.
     """
     n, rows, columns = pictures.shape
     frequency = rng.uniform(0.35, 1.1, n)
@@ -248,7 +249,7 @@ def wrapped(
     """Return pictures, some with wrap-around (aliasing), and the mask of their field of view, bool.
 
     pictures: float32 (batch, rows, columns); both results have this shape. In some, the field of
-    view is smaller than the object along the phase-encoding axis: signal from beyond one edge is
+    view is smaller than the picture along the phase-encoding axis: what lies beyond one edge is
     added at the opposite one, and pixels outside the field are 0 (mask False). down: bool (batch,),
     whether that axis runs down the rows. rng: random numbers.
     """
@@ -270,10 +271,10 @@ def wrapped(
 
 
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion).
+    """Return pictures, some mixed with a copy shifted by up to two rows and columns (motion).
 
-    The shift, in rows and in columns, is the same for all pictures of a call. pictures: float32 (batch,
-    rows, columns); returns the same shape. rng: random numbers.
+    The shift is cyclic and the same for all pictures of a call. pictures: float32 (batch, rows,
+    columns); returns the same shape. rng: random numbers.
     """
     strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
     shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
@@ -284,12 +285,13 @@ def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def noisy(
     pictures: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return magnitude pictures with the noise of 1 to 4 coils: noncentral chi (of one coil, Rician).
+    """Return magnitude pictures with noise of 1, 2 or 4 coils: noncentral chi (of one, Rician).
 
-    In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
-    stronger in the middle, as in parallel imaging. pictures: signal, about 1 where it is bright, may be
-    negative, float32 (batch, rows, columns); returns the same shape, not negative. rng: random kind and
-    level of noise. generator: torch's random numbers, on the device of pictures, for the noise itself.
+    In some batches the noise is coarser than a pixel, as after interpolation by the scanner, in
+    some stronger in the middle, as in parallel imaging. pictures: signal, about 1 where it is
+    bright, may be negative, float32 (batch, rows, columns); returns the same shape, not negative.
+    rng: random kind and level of noise. generator: torch's random numbers, on the device of
+    pictures, for the noise itself.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
@@ -314,10 +316,10 @@ def noisy(
 
 
 def as_stored(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures as a scanner stores them: random gamma, clipped at both ends, quantised.
+    """Return pictures as a scanner stores them: random gamma, some clipped, quantised.
 
-    pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that 1
-    is about the brightest pixel of a picture. rng: random numbers.
+    pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that
+    about 0.5 % of a picture's pixels are above 1 if it is not clipped. rng: random numbers.
     """
     n, rows, columns = pictures.shape
     top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
@@ -335,8 +337,8 @@ def as_stored(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
     """Return a random mask of the field of view, bool (pictures, rows, columns).
 
-    shape: (pictures, rows, columns) of the mask, which is on the CPU. All True in most pictures; in the
-    others, margins are False. rng: random numbers.
+    shape: (pictures, rows, columns) of the mask, which is on the CPU. All True in most pictures; in
+    some, margins are False. rng: random numbers.
     """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)

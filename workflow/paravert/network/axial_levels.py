@@ -1,4 +1,4 @@
-"""The vertebral level of every axial slice of a subject, from the labels of its muscles alone."""
+"""The vertebral level of each axial slice of a subject, from its muscle labels and position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ INDEPENDENT_MM = 12.0
 # phantoms and the real studies, whose anatomy differs, are up to 0.17 off (tests/benchmark/axial_levels.py).
 PERSON_SD = 0.15
 CURVE_STEP_MM = 1.0
-BEYOND_MM = 60.0  # the column's curve goes on this far beyond the slices
+BEYOND_MM = 60.0  # the column's curve goes on this far beyond the slices with muscles
 COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count less
 
 
@@ -50,13 +50,13 @@ class SliceEvidence:
 def levels_from_axial(
     model: Path, stacks: Sequence[Volume], geometry: SliceGeometry
 ) -> FoundLevels:
-    """Return the level and SD of each slice, from its muscle labels and the distances between slices.
+    """Return the level and SD of each slice, from muscle labels and distances between slices.
 
-    model: model file of train_axial_levels. stacks: label maps of a subject, as segment_muscles writes
-    them, in ascending order of stack number. geometry: positions of the same slices, in the same order,
-    from `read_geometry`. Returns arrays (slices,); NaN for a slice that the column does not cross or
-    whose level is outside T11 to S3, and for all slices if none shows a muscle; most_sd is 0.3 levels
-    (MOST_AXIAL_SD). Raises InputError if the file is no such model.
+    model: model file of train_axial_levels. stacks: label maps of a subject, as segment_muscles
+    writes them, in ascending order of stack number. geometry: positions of the same slices, in the
+    same order, from `read_geometry`. Level and SD: (slices,), NaN as in `levels_of_slices`; most_sd
+    is 0.3 levels (MOST_AXIAL_SD). The subject must have five lumbar vertebrae. Raises InputError if
+    the file is no such model.
     """
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
@@ -75,14 +75,14 @@ def levels_from_axial(
 def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevels:
     """Return the level and SD of each slice, from one fit to all slices of a subject.
 
-    Along the vertebral column, levels increase by one per vertebra with its disc, whose height is the
-    same for all. The fit weighs each height (log-normal prior about 35 mm), combined with each level at
-    the middle of the slices, by the network's probabilities; level and SD are the posterior mean and SD,
-    the SD with 0.15 levels (PERSON_SD, an error common to all slices) added as root of the sum of
-    squares. evidence: the network's prediction for each slice, in any order. affines: of the same slices
-    in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. NaN for a slice that
-    the column does not cross or whose level is outside -1 to 8 (T11 to S3), and for all if none shows a
-    muscle.
+    Along the vertebral column, levels increase by one per vertebra with its disc, whose height is
+    the same for all. The fit weighs each height (log-normal prior about 35 mm), combined with each
+    level at the middle of the slices, by the network's probabilities; level and SD are the
+    posterior mean and SD, the SD with 0.15 levels (PERSON_SD, an error common to all slices) added
+    as root of the sum of squares. evidence: the network's prediction for each slice, in any order.
+    affines: of the same slices in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to
+    LPS in mm. NaN for a slice more than about 60 mm (BEYOND_MM) beyond those with muscles, or whose
+    level is outside -1 to 8 (T11 to S3), and for all slices if none shows a muscle.
     """
     shown = ~np.isnan(evidence.middle[:, 0])
     if not shown.any():

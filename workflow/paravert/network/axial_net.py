@@ -1,6 +1,6 @@
-"""The network that predicts the vertebral level of an axial slice from its muscle labels; its model file.
+"""The network that predicts the vertebral level of an axial slice from its muscle labels.
 
-Areas and positions of the muscles do not depend on the contrast; so the input is the label map alone.
+Areas and positions of the muscles hardly depend on the contrast; so the image is no input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from paravert.network.openvino_unet import compiled_for_one_core, openvino
 # Of the network's input: 256 mm about the middle of the muscles.
 CELL_MM, CELLS = FORM.spacing_mm, FORM.architecture["cells"]
 CHANNELS = len(MUSCLES) + 1
-BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12/L1 to S1/2
+BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12 to S1/2
 SHARE_SCALE = 4.0  # of the input: shares of muscles are small numbers
 WIDTH, HIDDEN = FORM.architecture["width"], FORM.architecture["hidden"]
 CONVOLUTIONS, LINEAR = (0, 3, 6), (10, 12)  # numbers of the layers with weights
@@ -34,11 +34,12 @@ def slice_cells(
     """Return the network's input for a slice, and the middle of its muscles.
 
     labels: label map, uint8 (rows, columns), rows to the back, columns to the left of the subject.
-    spacing_mm: distance between rows, between columns. Middle: mean index (row, column) of all muscle
-    pixels, float (2,). Input: float32 (CHANNELS, CELLS, CELLS) = (5, 32, 32), a grid of square cells of 8
-    mm (CELL_MM) centred at the middle: for each muscle in the order of anatomy.MUSCLES, the share of a
-    cell that it covers (both sides together); in the last channel, the share of a cell that lies in the
-    image. Without muscles: input 0, middle NaN.
+    spacing_mm: distance between rows, between columns. Middle: mean index (row, column) of all
+    muscle pixels, float (2,). Input: float32 (CHANNELS, CELLS, CELLS) = (5, 32, 32), a grid of
+    square cells of 8 mm (CELL_MM) centred at the middle: for each muscle in the order of
+    anatomy.MUSCLES, the share of a cell that it covers (both sides together); in the last channel,
+    the share of a cell that lies in the image. A pixel counts to the cell in which its centre lies,
+    so that shares may exceed 1. Without muscles: input 0, middle NaN.
     """
     places = np.nonzero(labels)
     result = np.zeros((CHANNELS, CELLS, CELLS), np.float32)

@@ -29,7 +29,7 @@ LOG_GAMMA_SD = 0.2
 LOG_CONTRAST_SD = 0.1
 BRIGHTNESS_SD = 0.1
 BIAS_SD = 0.2  # of each polynomial coefficient of the logarithm of the bias field
-NOISE_MAXIMUM = 0.2  # SD of the noise; the SD of the standardised stack is 1
+NOISE_MAXIMUM = 0.2  # largest SD of the noise; the SD of the standardised stack is 1
 PREFETCHED = 3  # batches per process that are prepared ahead
 CPU = torch.device("cpu")
 HELD_OUT_BATCH = 16  # validation slices drawn at once; independent of the training's batch size
@@ -44,10 +44,10 @@ def training_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random square crop of a slice and its labels: float32 and uint8, (size_px, size_px).
 
-    image: standardised (mean 0, variance 1 over its stack), (rows, columns). truth: labels 0-8,
-    uint8, on the same grid. size_px: rows, equal to columns, of the crop. rng: random position, rotation,
-    scale, mirror image (left and right labels exchanged), contrast, bias field and noise. Beyond
-    the image's edge, the outermost pixels of image and labels are repeated, as in prediction.
+    image: as of `Sample`, standardised with its stack, then resampled, (rows, columns). truth:
+    labels 0-8, uint8, on the same grid. size_px: rows, equal to columns, of the crop. rng: random
+    position, rotation, scale, mirror image (left and right labels exchanged), contrast, bias field
+    and noise. Beyond the image's edge, the outermost pixels of image and labels are repeated.
     """
     image, truth = crop_at(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
     if rng.random() < MIRRORED_SHARE:
@@ -71,8 +71,9 @@ def drawn_pose(
 
     Image pixel (row, column) = matrix @ crop pixel + offset. shape: rows and columns of the image.
     size_px: rows, equal to columns, of the crop. rng: random numbers. The crop's centre is uniform
-    where the unrotated crop lies inside the image or, along an axis where it is larger, contains
-    it. Rotation and the logarithm of the scale, about this centre, are normal with mean 0.
+    where the crop, not rotated or scaled, lies inside the image or, along an axis where it is
+    larger, contains it. Rotation and the logarithm of the scale, about this centre, are normal with
+    mean 0.
     """
     angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
     scale = np.exp(rng.normal(0, LOG_SCALE_SD))
@@ -99,10 +100,11 @@ def crop_at(
 
 
 def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an image with random bias field, gamma, contrast, brightness and noise, float32 (rows, columns).
+    """Return an image with random bias field, gamma, contrast, brightness and noise, float32.
 
-    image: standardised (mean 0, variance 1 over its stack), (rows, columns); not changed. The result is
-    not standardised again. rng: random numbers.
+    image: from a standardised stack, (rows, columns), which the result has, too; not changed. The
+    result is not standardised again. An image of a single value gets no bias field and gamma. rng:
+    random numbers.
     """
     floor, top = image.min(), np.ptp(image)
     if top > 0:
@@ -128,14 +130,14 @@ def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 class Crops(Dataset):
-    """Training batches of random crops of annotated slices: dataset[epoch, number] is a batch.
+    """Training batches of annotated slices, cropped and varied: dataset[epoch, number] is a batch.
 
-    A batch is a pair of tensors on the CPU: images, float32 (batch_size, 1, size_px, size_px), and labels,
-    uint8 (batch_size, size_px, size_px). samples: annotated slices on the network's pixel grid, at least
-    one. settings: of the training; seed, batch_size (slices per batch) and size_px (rows and columns of a
-    crop) are used. len(): full batches per epoch, which shows each of the samples at most once; with
-    fewer than batch_size samples, one batch of all. epoch, number: from 0. Order and crops depend on the
-    seed, the epoch and the number of the batch alone.
+    A batch is a pair of tensors on the CPU: images, float32 (slices, 1, size_px, size_px), and
+    labels, uint8 (slices, size_px, size_px), from `training_crop`. samples: annotated slices on the
+    network's pixel grid, at least one. settings: of the training; seed, batch_size (slices per
+    batch) and size_px (rows and columns of a crop) are used. len(): full batches per epoch, which
+    shows each of the samples at most once; with fewer than batch_size samples, one batch of all.
+    epoch, number: from 0. With the same samples and settings, a batch depends on them alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):
@@ -167,11 +169,12 @@ class Crops(Dataset):
 class SyntheticSlices(Dataset):
     """Training batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
 
-    A batch is a pair of tensors on the CPU: images, float32 (batch_size, 1, size_px, size_px), and labels,
-    uint8 (batch_size, size_px, size_px). It depends on the seed, the epoch and the number of the batch
-    (both from 0) alone. anatomies: file (.parquet) with sections of synthetic people, as the command
-    draw_anatomies writes it. settings: of the training; seed, batch_size (slices per batch), size_px and
-    spacing_mm are used. device: that draws the slices. batches: number per epoch, which len() returns.
+    A batch is a pair of tensors on the CPU: images, float32 (batch_size, 1, size_px, size_px), and
+    labels, uint8 (batch_size, size_px, size_px), from `drawn_pictures`. anatomies: file (.parquet)
+    with sections of synthetic people, as the command draw_anatomies writes it. settings: of the
+    training; seed, batch_size (slices per batch), size_px and spacing_mm are used. device: that
+    draws the slices. batches: number per epoch, which len() returns. epoch, number: from 0. With
+    the same file, settings and kind of device, a batch depends on them alone.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -266,9 +269,9 @@ def held_out_samples(
     """Return synthetic validation slices with their labels, each with at least one muscle.
 
     source: sections of synthetic people (maps of tissues without contrast), of which random ones are
-    drawn, each in a random contrast. count: largest number of slices, 1 or more; fewer if some of those
-    drawn show no muscle. size_px: their rows, equal to columns. spacing_mm: their pixel size. seed: of
-    all random numbers. Raises InputError if no slice shows a muscle.
+    drawn, each in a random contrast. count: largest number of slices, 1 or more; as those that show
+    no muscle are left out, there may be fewer. size_px: their rows, equal to columns. spacing_mm:
+    their pixel size. seed: of all random numbers. Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

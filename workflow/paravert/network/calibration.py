@@ -24,7 +24,7 @@ CERTAIN = 10.0  # difference of the two largest logits: the label is right with 
 # have more, and 20 % of those in which the muscle is absent.
 DOUBTED_PX = 0.001
 KNOTS = 12  # of a muscle's curve, besides the origin
-FEWEST = 60  # pairs of expected and measured IoU that a curve is fitted to
+FEWEST = 60  # pairs of expected and measured IoU for a curve
 BINS = 10  # of the reliability diagram
 
 
@@ -32,11 +32,11 @@ def expected_iou(logits: np.ndarray) -> np.ndarray:
     """Return the expected IoU (intersection over union) of each muscle in a slice, float32 (8,).
 
     Entry k is of label k + 1 (anatomy.LABELS). logits: float (9, rows, columns), classes: background,
-    then the labels 1-8. Estimated from the network's probabilities alone, not calibrated: IoU = correct
-    / (labelled + true - correct) pixels, where correct and true are the sums of the label's probability
-    over the pixels labelled with it and over the slice. A label that has the largest logit in no pixel:
-    NaN, but 0 if its probabilities add up to 0.001 (DOUBTED_PX) or more, so that the muscle may have
-    been missed.
+    then the labels 1-8. Not calibrated: IoU = correct / (labelled + true - correct) pixels, where
+    correct and true are the sums of the label's probability over the pixels labelled with it and
+    over the slice. Pixels whose two largest logits differ by 10 (CERTAIN) or more count as certain.
+    A label that has the largest logit in no pixel: NaN, but 0 if its probabilities in the other
+    pixels add up to 0.001 (DOUBTED_PX) or more, so that the muscle may have been missed.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)
@@ -149,13 +149,13 @@ def leave_one_out_error(
 ) -> float:
     """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    The predicted IoU of each subject comes from curves that are fitted to the other subjects, for muscles
-    with 12 pairs there and a curve in calibration; the error of all pairs is that of `calibration_error`,
-    between means in bins. subjects: per subject a pair: IoU estimated from the probabilities, and
-    measured IoU, each (slices, 8), column k of label k + 1 (anatomy.LABELS). calibration: fitted to all
-    subjects, with this start. start: calibration of the model that the training started from; its curves
-    that calibration contains unchanged are used as they are. NaN if nothing can be predicted, as for no
-    subject, or a single one without such curves.
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects, for
+    muscles with 12 or more pairs there and a curve in calibration; the error of all is that of
+    `calibration_error`, between means in bins. subjects: per subject a pair: IoU estimated from the
+    probabilities, and measured IoU, each (slices, 8), column k of label k + 1 (anatomy.LABELS).
+    calibration: fitted to all subjects, with this start. start: calibration of the model that the
+    training started from; its curves that calibration contains unchanged are used as they are. NaN
+    if nothing can be predicted, as for no subject, or a single one without such curves.
     """
     if not subjects:
         return float("nan")
@@ -185,9 +185,10 @@ def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
 def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Return the reliability diagram: rows (mean predicted IoU, mean measured IoU, number of pairs).
 
-    float64 (bins, 3), for ten bins of equally many pairs (muscle and slice), by ascending predicted IoU;
-    with fewer than ten pairs, a row each; (0, 3) without any. predicted, measured: IoU of the same
-    muscles and slices, of equal shape. Pairs with a NaN or a predicted IoU of 0 are ignored.
+    float64 (bins, 3), for ten bins of pairs (muscle and slice) by ascending predicted IoU, whose
+    numbers differ by one at most; with fewer than ten pairs, a row each; (0, 3) without any.
+    predicted, measured: IoU of the same muscles and slices, of equal shape. Pairs with a NaN or a
+    predicted IoU of 0 are ignored.
     """
     x, y = _known_pairs(predicted, measured)
     bins = zip(np.array_split(x, BINS), np.array_split(y, BINS), strict=True)
@@ -195,11 +196,11 @@ def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray
 
 
 def calibration_error(predicted: np.ndarray, measured: np.ndarray) -> float:
-    """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over ten bins.
+    """Return the expected calibration error, 0-1: mean |predicted - measured IoU| of ten bins.
 
-    predicted, measured: IoU of the same muscles and slices, of equal shape; pairs with a NaN or a
-    predicted IoU of 0 are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
-    2017, eq. 3). NaN if there is no pair.
+    Of each bin of `calibration_curve`, the difference of the two means, weighted by the number of
+    pairs (as Guo 2017, eq. 3). predicted, measured: IoU of the same muscles and slices, of equal
+    shape; pairs with a NaN or a predicted IoU of 0 are ignored. NaN if there is no pair.
     """
     x, y, count = calibration_curve(predicted, measured).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")

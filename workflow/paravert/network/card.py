@@ -1,4 +1,4 @@
-"""Writes the files of a trained model: card (JSON), configuration, learning curve, reliability diagram."""
+"""Writes the files beside a model: card, configuration, learning curve, reliability diagram."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ def model_card(
     method: sentence on how the validation slices were segmented; None without validation.
     metrics: IoU of the validation slices, {label name: {"median_iou", "lower_quartile",
         "upper_quartile", "slices"}}, from `validate.quartiles`; None without validation.
-    start_metrics: the same for the starting model; None without one.
+    start_metrics: the same for the starting model; None if it was not measured.
     """
     return {
         "name": name,
@@ -86,9 +86,10 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
 
 
 def write_card(out: Path, card: dict) -> None:
-    """Write the card of a model file (.json) and the configuration that selects the model (.yaml) beside it.
+    """Write a model file's card (.json) and the configuration that selects the model (.yaml).
 
-    out: the model file; the configuration names it by this path as it is given. card: from `model_card`.
+    out: the model file; the configuration names it by this path as it is given. card: from
+    `model_card`, with the SHA-256 of this file; a NaN in it raises ValueError.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")

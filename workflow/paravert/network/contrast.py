@@ -57,7 +57,7 @@ PURE_MUSCLE = (0.80, 1050, 36, 0.0)
 FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
 FLOWING = (Tissue.ARTERY, Tissue.VEIN)
 STILL_CSF_SHARE = 0.7  # of the slices; in the others pulsation reduces the signal of the CSF
-# Groups of tissues that get the signal of muscle, each in LIKE_MUSCLE_SHARE of the slices. In
+# Groups of tissues that get about the signal of muscle, each in LIKE_MUSCLE_SHARE of the slices. In
 # EVEN_KIDNEY_SHARE, cortex and medulla of the kidney have one signal.
 LIKE_MUSCLE = (
     (Tissue.KIDNEY, Tissue.MEDULLA),
@@ -100,7 +100,7 @@ LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 
 @dataclass(frozen=True)
 class Contrast:
-    """The signed signals of all tissues in one slice; in magnitude, those of 90 % of the tissues are below 1.
+    """The signed signals of all tissues in one slice, scaled as by `drawn_contrast`.
 
     sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: NumPy float32 (TISSUES,),
     signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
@@ -136,8 +136,9 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
     """Return a random contrast: the signals of water and fat in each tissue, without unit.
 
     rng: random numbers. sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by their
-    frequencies, the values of SEQUENCES. Signals follow the signal equation of the sequence, or are
-    arbitrary for "free"; they are scaled so that 90 % of the tissues are below 1 in magnitude.
+    frequencies, the values of SEQUENCES. Signals are those of the sequence's signal equation, or
+    arbitrary for "free", then varied at random; some tissues may get about that of muscle. They are
+    scaled so that about 90 % of the tissues are below 1 in magnitude.
     """
     if sequence is None:
         shares = np.array(list(SEQUENCES.values()))

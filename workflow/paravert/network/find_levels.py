@@ -1,7 +1,7 @@
-"""The step find_levels: the vertebral level of every slice.
+"""The step find_levels: the vertebral level of each slice, where it can be found.
 
-NEEDS: segment.parquet; per subject slices.parquet, and points at vertebrae or discs that the sheet names,
-a sagittal series, or the labels of the muscles. MAKES: the shard's levels.parquet, a row per slice.
+NEEDS: segment.parquet; per subject slices.parquet and image/, and points at vertebrae or discs that
+the sheet names, a sagittal series, or labels/. MAKES: the shard's levels.parquet, a row per slice.
 """
 
 import importlib
@@ -90,13 +90,13 @@ def find_levels(
     axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
     workers: Annotated[int, typer.Option(min=0, help="subjects processed at the same time")] = 1,
 ) -> None:
-    """Find the vertebral level of every slice.
+    """Find the vertebral level of each slice.
 
-    Writes the shard's table `levels`: a row per subject, stack and slice with the level by each source
-    (points in the sheet, sagittal series, muscles of the axial slices), and the one that is used: the
-    first of these that is known and certain enough (by the muscles: SD of at most 0.3 levels). Levels by
-    the muscles need five lumbar vertebrae. A model needs its SHA-256. Raises InputError if a model file
-    is missing or has another SHA-256.
+    Writes the shard's table `levels`: a row per subject, stack and slice with the level by each
+    source (points in the sheet, sagittal series, muscles of the axial slices), and the one that is
+    used: the first of these that is known and certain enough (by the muscles: SD of at most 0.3
+    levels); null if there is none. Levels by the muscles need five lumbar vertebrae. A model needs
+    its SHA-256. Raises InputError if a model file is missing or has another SHA-256.
     """
     if model is not None:
         check_sha256(model, model_sha256, "find_levels.sha256")
@@ -210,9 +210,8 @@ def levels_from_points(
 
     file: table with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer (.fcsv, .mrk.json);
     names such as L4 or L5/S1 (`read_level_points`). geometry: positions of the slices. n_lumbar: number
-    of lumbar vertebrae of the subject, 5 by default. A slice is NaN if the curve through the points does
-    not cross its image between T11 and S3. Raises InputError if the file cannot be used, or if the curve
-    crosses the image of no slice.
+    of lumbar vertebrae of the subject, 5 by default. Level and SD as from `levels_on_curve`. Raises
+    InputError if the file cannot be used, or if the level of no slice is known.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
@@ -223,9 +222,9 @@ def levels_from_points(
 def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
     """Return the level and SD of each slice where the curve of the vertebral column crosses its image.
 
-    curve: through points of known level. geometry: positions of the slices. NaN for a slice whose image
-    the curve does not cross between T11 and S3. The SD grows with the distance from the nearest point
-    (`SpineCurve.slice_levels`); most_sd has no limit.
+    curve: through points of known level. geometry: positions of the slices. NaN for a slice whose
+    image the curve does not cross between levels -1 and 8 (T11 and S3). The SD grows with the
+    distance from the nearest point (`SpineCurve.slice_levels`); most_sd is infinite.
     """
     levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
     for number in np.unique(geometry.stack):

@@ -102,10 +102,11 @@ def loss_at(
 class Progress:
     """The progress of a training, and its learning curve.
 
-    epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the keys
-    epoch (from 1), share_done (0-1), seconds (since the start), learning_rate, training_loss (mean of
-    the epoch), validation_iou and lowest_iou (median IoU of each muscle and side over the validation
-    slices: mean and lowest of those known of these eight; NaN without any).
+    epoch: number of epochs done, one cut short by the time limit included. seconds: time of these
+    epochs with their validation, of all runs of a resumed training. curve: one dict per epoch with
+    the keys epoch (from 1), share_done (0-1), seconds (until its end), learning_rate (the last),
+    training_loss (mean of the epoch), validation_iou and lowest_iou (median IoU of each muscle and
+    side over the validation slices: mean and lowest of those known of the eight; NaN without any).
     """
 
     epoch: int = 0
@@ -181,7 +182,7 @@ def fit(
     start: Model | None,
     workers: int,
 ) -> "Training":
-    """Train to the end and return the training; its `network` has the last, averaged weights.
+    """Train to the end and return the training, whose `network` has the trained weights.
 
     Resumes from the checkpoint beside the model file (`checkpoint_file`), if there is one, and writes it
     after every epoch; it is still there at the end.
@@ -244,7 +245,7 @@ class Training:
 
     @property
     def network(self) -> UNet:
-        """The network with the moving average of the weights, which is validated and saved (property)."""
+        """The network with the moving average of the weights; eval() it to predict (property)."""
         return self._averaged.module
 
     @property
@@ -310,7 +311,7 @@ class Training:
         }
 
     def _share(self, step: int) -> float:
-        """Return the fraction of the training that is done after so many steps of this epoch, 0-1."""
+        """Return the share of the training done after so many steps of this epoch; may exceed 1."""
         if self.settings.minutes > 0:
             return self.progress.seconds / (60 * self.settings.minutes)
         steps = len(self.loader)

@@ -1,8 +1,8 @@
 """Resampling between the image's pixel grid and the network's.
 
 Both grids cover the same rectangle, so that nothing is shifted: the network's grid has
-round(extent / network spacing) pixels per axis, and its exact pixel size is extent / pixels. The centre
-of pixel i of n lies at (i + 1/2) / n of the extent on either grid.
+round(extent / network spacing) pixels per axis, at least 1, and its exact pixel size is extent /
+pixels. The centre of pixel i of n lies at (i + 1/2) / n of the extent on either grid.
 """
 
 from functools import lru_cache
@@ -32,7 +32,7 @@ def standardise(image: np.ndarray) -> np.ndarray:
     """Return a stack with mean 0 and variance 1 over all its pixels, float32 (slices, rows, columns).
 
     image: any numeric dtype, same axes, without NaN; not changed. Values are clipped to the stack's own
-    0.5 and 99.5 percentiles first. A stack of a single value becomes 0.
+    0.5 and 99.5 percentiles first. A stack in which these are equal becomes 0.
     """
     low, high = _percentiles(image)
     total = squares = 0.0
@@ -64,11 +64,12 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
 
 
 def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return images on a grid of another size over the same rectangle, float32 (n, new rows, new columns).
+    """Return images on a grid of another size over the same rectangle, float32 (n, rows, columns).
 
-    planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns; if they are the
-    old ones, planes itself is returned. Bilinear interpolation; along an axis that becomes coarser, a
-    triangle filter two new pixels wide, as `torch.nn.functional.interpolate` with `antialias=True`.
+    planes: float32 (n, rows, columns); n: slices or classes, one or more. size: new rows and
+    columns; if they are the old ones, planes itself is returned. Bilinear interpolation; along an
+    axis that becomes coarser, a triangle filter two new pixels wide, as
+    `torch.nn.functional.interpolate` with `antialias=True`.
     """
     if planes.shape[1:] == tuple(size):
         return planes
@@ -169,9 +170,9 @@ def largest(values: np.ndarray) -> np.ndarray:
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return manual labels on the network's pixel grid, uint8 (slices, rows, columns), 0-8.
 
-    labels: uint8 (slices, rows, columns) on the image's grid, at least one slice. size: rows and columns
-    of the network's grid, not padded, from `network_size`. A pixel gets the label, or background, whose
-    mask, resampled by `resampled`, is largest in it; the lowest label if equal.
+    labels: uint8 (slices, rows, columns) on the image's grid, at least one slice. size: rows and
+    columns of the network's grid, not padded, from `network_size`. A pixel gets the value, 0 for
+    background, whose mask, resampled by `resampled`, is largest in it; the lowest one if equal.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

@@ -15,12 +15,13 @@ from paravert.tables import whole_file
 
 @dataclass(frozen=True)
 class ModelForm:
-    """The file format of one kind of network for vertebral levels, by which its model files are recognised.
+    """The file format of one kind of network for vertebral levels, by which its files are known.
 
-    A file (safetensors) has one entry of metadata: under `key`, JSON with version, pixel size and
-    architecture; a file with other ones is rejected. The forms are SAGITTAL_FORM and AXIAL_FORM. what:
-    the network in words, which complete the message "not a model that ...". spacing_mm: pixel size of
-    the network's input. architecture: sizes of its layers, {name: value of JSON}.
+    A file (safetensors) has an entry of metadata: under `key`, JSON with version, pixel size and
+    architecture; a file in which it differs is rejected. The forms are SAGITTAL_FORM and
+    AXIAL_FORM. what: the network in words, which complete the message "not a model that ...".
+    spacing_mm: pixel size of the network's input. architecture: settings of its layers, {name:
+    value of JSON}.
     """
 
     key: str
@@ -39,9 +40,9 @@ class ModelForm:
             draft.write_bytes(save(weights, {self.key: self._told()}))
 
     def weights(self, path: Path) -> dict[str, np.ndarray]:
-        """Return the weights in a model file, {name: float32 array}; names are those of the torch module.
+        """Return the weights in a model file, {name: float32 array}, names as in the torch module.
 
-        Raises InputError if the file is absent or not a model of this form.
+        Names and shapes are not checked. Raises InputError as `check`.
         """
         self.check(path)
         return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}

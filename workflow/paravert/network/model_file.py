@@ -29,7 +29,7 @@ class ModelSettings:
 
     architecture: width, levels, normalisation and dropout of the U-Net. spacing_mm: pixel size (mm)
     of the network's grid. calibration: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, as
-    `Calibration.knots`: two equally long rising lists, 0-1; {} for a model that was not calibrated.
+    `knots` of `Calibration`: two equally long rising lists, 0-1; {} if not calibrated.
     """
 
     architecture: Architecture
@@ -142,9 +142,9 @@ def check_sha256(path: Path, expected_sha256: str, setting: str = "model.sha256"
 def check_card(model: Path) -> None:
     """Raise InputError unless a model file has a valid card of the same architecture beside it.
 
-    model: the model file; its card is the file with the suffix .json. Faults of the card: absent,
-    unreadable, not JSON, lacks a field of `Card`, names another architecture. Also raised if the model
-    file itself is faulty (`read_settings`).
+    model: the model file; its card is the file with the suffix .json. Faults of the card: those of
+    `read_card`, or another architecture. Also raised if the model file itself is faulty
+    (`read_settings`).
     """
     of_card, own = read_card(model).architecture, read_settings(model).architecture
     if of_card != own:
@@ -176,11 +176,11 @@ def card_file(model: Path) -> Path:
 
 
 def read_card(model: Path) -> Card:
-    """Return the card of a model file: note, description of the training images, architecture, slice size.
+    """Return the card of a model file: note, training images, architecture, slice size.
 
-    model: the model file, which need not exist; its card has the same name with the suffix .json. Raises
-    InputError if the card is absent, unreadable, not JSON, or lacks one of these fields, or if the slice
-    size is not a multiple of the architecture's stride.
+    model: the model file, which need not exist; its card has the same name with the suffix .json.
+    Raises InputError if the card is absent, unreadable or not JSON, if one of these fields is
+    missing or faulty, or if the slice size is not a multiple of the architecture's stride.
     """
     path = card_file(model)
     told = _object(path)
@@ -267,9 +267,9 @@ def copy_split(source: Path | None, model: Path) -> None:
 def learnt_from(model: Path) -> frozenset[str]:
     """Return the names of a model's training subjects, from the list beside the model file.
 
-    Those of its starting model are among them, those of its validation are not. model: the model file;
-    the list is a CSV (.split.csv) with the columns subject and part. Empty if there is no list. Raises
-    InputError if it is not such a CSV.
+    Those of its starting model are among them if the training had its list; those of its validation
+    are not. model: the model file; the list is a CSV (.split.csv) with the columns subject and
+    part. Empty if there is no list. Raises InputError if it is unreadable or not such a CSV.
     """
     path = split_file(model)
     if not path.is_file():

@@ -35,13 +35,15 @@ def compiled_for_one_core(graph: openvino.Model) -> openvino.CompiledModel:
 
 
 class OpenVinoUNet:
-    """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
+    """A trained U-Net on one processor core, by OpenVINO.
 
-    architecture: settings of the U-Net. weights: {name: float32 array}, names and shapes of
-    `architecture.weight_shapes`; the head may have another number of classes. Called with images, NumPy
-    float32 (batch, 1, rows, columns), it returns logits, NumPy float32 (batch, classes, rows, columns),
-    with 9 classes for muscles; rows and columns must be multiples of `architecture.stride`. The logits
-    of an image do not depend, to the last bit, on the other images of the batch.
+    Its logits are those of `unet.UNet` in evaluation mode, but for rounding. architecture: settings
+    of the U-Net. weights: {name: float32 array}, names and shapes as the function `weight_shapes`
+    of network/architecture.py gives them; the head may have another number of classes. Called with
+    images, NumPy float32 (batch, 1, rows, columns), it returns logits, NumPy float32 (batch,
+    classes, rows, columns), with 9 classes for muscles; rows and columns must be multiples of the
+    architecture's stride. The logits of an image do not depend, to the last bit, on the other
+    images of the batch.
     """
 
     number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py
@@ -52,10 +54,10 @@ class OpenVinoUNet:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (batch, classes, rows, columns), of images, float32 (batch, 1, rows, columns).
+        """Return logits, (batch, classes, rows, columns), of images, (batch, 1, rows, columns).
 
-        Raises ValueError unless rows and columns are multiples of the architecture's stride, and
-        MemoryError if the memory does not suffice.
+        Both float32. Raises ValueError unless rows and columns are multiples of the architecture's
+        stride, and MemoryError if the memory does not suffice.
         """
         if images.shape[2] % self._stride or images.shape[3] % self._stride:
             raise ValueError(f"{images.shape}, expected multiples of {self._stride} pixels")

@@ -87,7 +87,7 @@ class StoredModel:
     architecture: settings of the U-Net. spacing_mm: pixel size (mm) of the network's grid.
     calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
     predicted IoU; empty for a model that was not calibrated. weights: {name: float32 array}, names
-    and shapes of `architecture.weight_shapes`.
+    and shapes as the function `weight_shapes` of network/architecture.py gives them.
     """
 
     architecture: Architecture
@@ -99,8 +99,7 @@ class StoredModel:
 def read_model(path: Path) -> StoredModel:
     """Return the model in a file (.safetensors): architecture, pixel size, calibration and weights.
 
-    Raises InputError if the file is absent or not safetensors, if its settings are missing or out
-    of range, or if its weights are not those of its architecture.
+    Raises InputError if the file is absent or no such model (`read_settings`).
     """
     settings = read_settings(path)
     weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
@@ -112,11 +111,11 @@ def read_model(path: Path) -> StoredModel:
 class Prepared:
     """A stack that is ready for the network.
 
-    slices: standardised (mean 0, variance 1 over the stack), NumPy float32 (slices, rows, columns), on
-    the padded network grid (padding at the last rows and columns). size: rows and columns of the network
-    grid without the padding. shape: rows and columns of the image. neighbour_weights: weight between each
-    slice and the next in the mean of their logits, float32 (slices - 1,), relative to 1 for the slice
-    itself; None: no averaging of adjacent slices.
+    slices: standardised as a stack (`grid.standardise`), then resampled to the network's grid and
+    padded by repeating the last row and column, NumPy float32 (slices, rows, columns). size: rows
+    and columns of the network's grid without the padding. shape: rows and columns of the image.
+    neighbour_weights: weight between each slice and the next in the mean of their logits, float32
+    (slices - 1,), relative to 1 for the slice itself; None: no averaging of adjacent slices.
     """
 
     slices: np.ndarray
@@ -131,9 +130,8 @@ class Predicted:
 
     NumPy arrays. labels: uint8 (slices, rows, columns), on the image's own grid, 0-8, not cleaned.
     expected_iou: IoU estimated from the network's probabilities, not calibrated, float32 (slices, 8),
-    column k of label k + 1 (anatomy.LABELS). A muscle without a pixel in the slice has NaN, or 0 if its
-    probabilities in the slice add up to 0.001 or more, so that it may have been missed (`expected_iou`).
-    All NaN if it was not computed.
+    column k of label k + 1 (anatomy.LABELS). A muscle without a pixel of the network's grid in the
+    slice has NaN, or 0 if it may have been missed (`expected_iou`). All NaN if it was not computed.
     """
 
     labels: np.ndarray
@@ -143,13 +141,14 @@ class Predicted:
 class Predictor:
     """A model on a device, and how its predictions are averaged.
 
-    model: the trained network, a `StoredModel` or a torch `Model`. device: "cpu" (computed by OpenVINO) or
-    a CUDA device (by torch; needs a `Model` that is on it already), not "auto". flip: average the logits
-    of each slice and its mirror image (default: yes). neighbours_mm: SD (mm) of the Gaussian weights of
-    adjacent slices; default 3.5; 0 disables. with_expected_iou: compute the expected IoU (from the
-    probabilities) even if the model has no calibration. batch_size: slices computed at once; None: 4 on a
-    processor, 32 on a GPU; on a processor the results do not depend on it. Attributes: model, flip, and
-    computed_on, device and number format, such as "cpu float32".
+    model: the trained network, a `StoredModel` or a torch `Model`. device: "cpu" (computed by
+    OpenVINO) or a CUDA device (by torch; needs a `Model` whose network is on it already, in
+    evaluation mode), not "auto". flip: average the logits of each slice and its mirror image
+    (default: yes). neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; default 3.5;
+    0 disables. with_expected_iou: compute the expected IoU (from the probabilities) even if the
+    model has no calibration (default: no). batch_size: slices computed at once; None: 4 on a
+    processor, 32 on a GPU; on a processor the results do not depend on it. Attributes: model, flip,
+    and computed_on, device and number format, such as "cpu float32".
     """
 
     def __init__(
@@ -173,11 +172,12 @@ class Predictor:
     def prepared(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
-        """Return a stack that is ready for the network: standardised, resampled to its pixel grid, padded.
+        """Return a stack ready for the network: standardised, resampled to its grid, padded.
 
-        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
-        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
-        distance (mm) between the centres of slices; math.inf if they are not adjacent.
+        image: (slices, rows, columns), any numeric dtype and intensity scale, without NaN; rows to
+        the patient's back, columns to the patient's left. spacing_mm: distance (mm) between rows,
+        between columns. apart_mm: distance (mm) between the centres of slices; math.inf if they are
+        not adjacent.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)

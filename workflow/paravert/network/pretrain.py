@@ -166,10 +166,11 @@ def save_calibrated(
 ) -> "SyntheticValidation":
     """Calibrate a model on synthetic slices; write the model file and its reliability diagram.
 
-    out: the model file to write; the diagram lies beside it (.reliability.csv and .reliability.png).
-    model: the network, on the device; its own calibration is not used, and not changed in this object.
-    device: that computes. held_out: validation slices. Returns the new calibration, fitted to
-    held_out.calibrating, and the accuracy on held_out.reporting.
+    out: the model file to write; the diagram lies beside it (.reliability.csv and
+    .reliability.png). model: the network, on the device, in evaluation mode; its own calibration is
+    neither used nor changed in this object. device: that computes. held_out: validation slices.
+    Returns the new calibration, fitted to held_out.calibrating, and the accuracy on
+    held_out.reporting.
     """
     predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)
     result = validate_synthetic(predictor, held_out)
@@ -182,9 +183,9 @@ def save_calibrated(
 class HeldOut:
     """Synthetic validation slices, of synthetic people who do not occur in the training.
 
-    Lists of `SyntheticSample`. progress: slices whose IoU is measured after every epoch, of all these
-    people. calibrating: slices that the calibration is fitted to. reporting: slices whose IoU the model's
-    card states, of other people than calibrating.
+    Lists of `SyntheticSample`. progress: slices whose IoU is measured after every epoch, drawn from
+    all these people. calibrating: slices that the calibration is fitted to. reporting: slices whose
+    IoU the model's card states, of other people than calibrating.
     """
 
     progress: list[SyntheticSample]
@@ -196,11 +197,12 @@ def read_held_out(validation: Path, size_px: int, spacing_mm: float) -> HeldOut:
     """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
     At most 128, 640 and 640 slices, the same for the same arguments. The IoU of the first is
-    measured after every epoch, the calibration is fitted to the second (people with even numbers), the
-    accuracy on the third (odd numbers) is stated on the model's card. validation: table (.parquet) of the
-    command draw_anatomies, of people who do not occur in the training; this is not checked here.
-    size_px: rows, equal to columns, of the slices. spacing_mm: their pixel size. Raises InputError if the
-    file is not such a table, or no slice of a group shows a muscle.
+    measured after every epoch, the calibration is fitted to the second (people with even numbers),
+    the accuracy on the third (odd numbers) is stated on the model's card. validation: table
+    (.parquet) of the command draw_anatomies, of people who do not occur in the training; this is
+    not checked here. size_px: rows, equal to columns, of the slices. spacing_mm: their pixel size.
+    Raises InputError if the file is not such a table, or a group has no slice with a muscle (with
+    one person, the third has none).
     """
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]

@@ -213,9 +213,9 @@ class Anatomies:
 class Pictures:
     """A batch of synthetic axial MRI slices with their labels.
 
-    images: torch float32 (batch, rows, columns); each is standardised (mean 0, variance 1), then gets a
-    random gain and offset. labels: torch uint8, same shape, 1 to 8 as in anatomy.LABELS, 0 background.
-    contrasts: one per image: the signals of its tissues, before it was standardised.
+    images: torch float32 (batch, rows, columns); each is standardised (mean 0, variance 1), then
+    gets a random gain and offset. labels: torch uint8, same shape, 1 to 8 as in anatomy.LABELS, 0
+    background. contrasts: one per image: the signals of its tissues, before all artefacts.
     """
 
     images: torch.Tensor

@@ -48,9 +48,10 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 class Naming(Enum):
     """How the discs of a sagittal series got their names.
 
-    UNCLEAR, before the others: fewer than 3 discs found, or probability of the names, in the end, below
-    0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices by their
-    muscles, as the probability by the series alone was below 0.85. SACRUM: counted from the sacrum.
+    UNCLEAR, before the others: fewer than 3 discs named, or probability of the names, in the end,
+    below 0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices
+    by their muscles, as the probability by the series alone was below 0.85. SACRUM: counted from
+    the sacrum.
     """
 
     SACRUM = auto()
@@ -62,11 +63,12 @@ class Naming(Enum):
 class NamedDiscs:
     """The discs found in a sagittal series, with their names.
 
-    points: {level: centre of the disc, NumPy (3,), LPS in mm}, by ascending level; level 4.5 is the disc
-    L4/5, 5.5 the disc L5/S1 of five lumbar vertebrae (the disc on the sacrum is n_lumbar + 0.5). At least 3
-    discs; any that was not found is missing. name_probability: 0-1, that these names are right, against all
-    discs being one or more levels higher or lower. level_variance: variance of the levels, in levels
-    squared, because the names may be wrong; the error is the same for all discs.
+    points: {level: centre of the disc, NumPy (3,), LPS in mm}, by ascending level; level 4.5 is the
+    disc L4/5, 5.5 the disc L5/S1 of five lumbar vertebrae (the disc on the sacrum is n_lumbar +
+    0.5). At least 3 discs; those not found or not named are missing. name_probability: 0-1, that
+    these names are right, against all discs being one or more levels higher or lower.
+    level_variance: variance of the levels, in levels squared, because the names may be wrong; the
+    error is the same for all discs.
     """
 
     points: dict[float, np.ndarray]
@@ -140,10 +142,11 @@ def named_discs(
 ) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, with their names; None if they cannot be named.
 
-    They are counted from the sacrum, up to T11/12. network: from `load_sagittal_network`. volume: sagittal
-    series, array (slices, rows, columns), slices from the patient's left to right, rows towards the feet,
-    columns towards the back. n_lumbar: number of lumbar vertebrae, default 5. None if fewer than 3 discs
-    are found, or if the names have a probability below 0.5, as when the sacrum is not shown.
+    They are counted from the sacrum, up to T11/12. network: from `load_sagittal_network`. volume:
+    sagittal series, array (slices, rows, columns), slices from the patient's left to right, rows
+    towards the feet, columns towards the back. n_lumbar: number of lumbar vertebrae, default 5.
+    None if fewer than 3 discs are named, or if the names have a probability below 0.5, as when the
+    sacrum is not shown.
     """
     chain = disc_chain(network, volume, n_lumbar)
     return chain and chain.named(n_lumbar + 0.5)
@@ -184,12 +187,13 @@ def disc_chain(
 def on_grid(
     array: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """Return slices resampled to pixels of 2.5 mm (PIXEL_MM), and where new rows and columns lie in the old.
+    """Return slices resampled to pixels of 2.5 mm, and where new rows and columns lie in the old.
 
-    array: NumPy (slices, rows, columns). spacing_mm: distance between rows, between columns. Returns
-    float32 (slices, new rows, new columns), means over each new pixel; (position of the centre of the
-    first new row as a fractional index of old rows, old rows per new row); the same of columns. The new
-    grid is centred on the old one; old pixels at the edges that fill no new one are left out.
+    array: NumPy (slices, rows, columns). spacing_mm: distance between rows, between columns.
+    Returns float32 (slices, new rows, new columns), means over each new pixel; (position of the
+    centre of the first new row as a fractional index of old rows, old rows per new row); the same
+    of columns. The new grid is centred on the old one; old pixels at the edges that fill no new one
+    are left out.
     """
     (by_row, rows), (by_column, columns) = (
         _averaging(size, step) for size, step in zip(array.shape[1:], spacing_mm, strict=True)
@@ -247,11 +251,11 @@ def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
 
 
 def _chain(centres: np.ndarray, area_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the discs of the plausible chain of the largest area, from caudal to cranial, and their steps.
+    """Return the discs of the largest plausible chain, from caudal to cranial, and their steps.
 
-    centres: (discs, 3), LPS in mm. area_mm2: (discs,), weighted by probability: what resembles discs in
-    the belly or its wall is small and unsure. Returns indices (n,), and for each how many discs it
-    lies above the first, (n,); a gap of one or two discs that were not found is allowed.
+    centres: (discs, 3), LPS in mm. area_mm2: (discs,), weighted by probability: what resembles
+    discs in the belly or its wall is small and unsure. Returns indices (n,), and for each how many
+    discs it lies above the first, (n,); a gap of one or two discs that were not found is allowed.
     """
     low, high = STEP_RANGE_MM
 
@@ -308,16 +312,17 @@ def levels_from_sagittal(
 ) -> tuple[FoundLevels | None, Naming]:
     """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
 
-    model: model file of train_levels. volume: sagittal series in the patient coordinates of the axial
-    slices, array (slices, rows, columns), slices from the patient's left to right, rows towards the feet,
-    columns towards the back. geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae.
-    axial: levels of the axial slices by their muscles; used (`DiscChain.updated_by`) if the names from
-    the series alone have a probability below 0.85 (LEAST_CLEAR); None: not known.
+    model: model file of train_levels. volume: sagittal series in the patient coordinates of the
+    axial slices, array (slices, rows, columns), slices from the patient's left to right, rows
+    towards the feet, columns towards the back. geometry: positions of the axial slices. n_lumbar:
+    number of lumbar vertebrae. axial: levels of the axial slices by their muscles; used
+    (`DiscChain.updated_by`) if the names from the series alone have a probability below 0.85
+    (LEAST_CLEAR); None: not known.
 
-    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where unknown; 1.0
-    is the middle of L1, 4.5 the disc L4/5. If the names have, in the end, a probability below 0.85,
-    naming is Naming.UNCLEAR; below 0.5 (LEAST_USED), or with fewer than 3 discs, levels are None as
-    well. Raises InputError if the file is no such model.
+    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where
+    unknown; 1.0 is the middle of L1, 4.5 the disc L4/5. If the names have, in the end, a
+    probability below 0.85, naming is Naming.UNCLEAR; below 0.5 (LEAST_USED), or with fewer than 3
+    discs named, levels are None as well. Raises InputError if the file is no such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
     if chain is None:

@@ -34,9 +34,9 @@ def network_input(image: np.ndarray) -> np.ndarray:
 def load_sagittal_network(path: Path) -> OpenVinoUNet:
     """Return the network of a model file of train_levels, for prediction; read once per process.
 
-    Called with float32 (batch, 1, rows, columns), from `network_input`, on pixels of 2.5 mm, it returns
-    logits (batch, 4, rows, columns): background, vertebra, disc, sacrum. Raises InputError if the file is
-    no such model.
+    Called with float32 (batch, 1, rows, columns), from `network_input`, on pixels of 2.5 mm, rows
+    and columns multiples of 16 (`probabilities` pads others), it returns logits (batch, 4, rows,
+    columns): background, vertebra, disc, sacrum. Raises InputError if the file is no such model.
     """
     return OpenVinoUNet(ARCHITECTURE, FORM.weights(path))
 
@@ -44,10 +44,10 @@ def load_sagittal_network(path: Path) -> OpenVinoUNet:
 def probabilities(network: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """Return the probabilities of STRUCTURES in each pixel, float32 (slices, 4, rows, columns).
 
-    Structures, in this order: background, vertebra (down to L5), disc (down to L5/S1), sacrum (S1 and all
-    below). network: from `load_sagittal_network`, takes images, float32 (batch, 1, rows, columns), and
-    returns logits (batch, 4, rows, columns). images: from `network_input`, float32 (slices,
-    rows, columns), pixels of 2.5 mm (PIXEL_MM); any size.
+    Structures, in this order: background, vertebra (down to L5), disc (down to L5/S1), sacrum (S1
+    and all below). network: from `load_sagittal_network`, takes images, float32 (batch, 1, rows,
+    columns), and returns logits (batch, 4, rows, columns). images: from `network_input`, float32
+    (slices, rows, columns), pixels of 2.5 mm; at least one slice, rows and columns of any number.
     """
     stride = ARCHITECTURE.stride
     rows, columns = images.shape[1:]

@@ -1,4 +1,4 @@
-"""Annotated slices of subjects for training and validation: which subjects, reading, the split."""
+"""Annotated slices for training and validation; a subject is here a scan, except in the split."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -24,9 +24,10 @@ ALL_DRAWN = (True,) * len(LABELS)
 class Sample:
     """One annotated slice on the network's pixel grid.
 
-    image: standardised (mean 0, variance 1 over its stack), NumPy float16 or float32 (rows, columns).
-    truth: manual labels, NumPy uint8 (rows, columns), 0-8. drawn: tuple of 8 bool, for each of
-    anatomy.LABELS, in their order, whether any manual mask of the subject contains it; default: all.
+    image: NumPy float16 or float32 (rows, columns); its stack was standardised (mean 0, variance 1)
+    and then resampled. truth: manual labels, NumPy uint8 (rows, columns), 0-8. drawn: tuple of 8
+    bool, for each of anatomy.LABELS, in their order, whether any manual mask of the scan contains
+    it; default: all.
     """
 
     image: np.ndarray
@@ -92,10 +93,10 @@ def samples_of(
 ) -> list[Sample]:
     """Return the annotated slices of a stack on the network's pixel grid, in order; images in float16.
 
-    image: the stack, of any intensity scale; it is standardised as a whole. truth: manual mask, labels
-    0-8, uint8 on the image's grid. Slices without any label count as not annotated and are omitted.
-    spacing_mm: pixel size (mm) of the network's grid. muscles: for each of anatomy.LABELS, in their
-    order, whether any mask of the subject contains it.
+    image: the stack, of any intensity scale; it is standardised as a whole, then resampled. truth:
+    manual mask, labels 0-8, uint8 on the image's grid. Slices without any label count as not
+    annotated and are omitted. spacing_mm: pixel size (mm) of the network's grid. muscles: for each
+    of anatomy.LABELS, in their order, whether any mask of the subject contains it.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -114,11 +115,11 @@ def read_samples(
 ) -> tuple[list[Sample], list[str]]:
     """Return the annotated slices of subjects, and the names of those whose masks lack a muscle.
 
-    Slices: in the order of `subjects`, then by stack and slice; standardised image and labels 0-8,
-    (rows, columns). A subject lacks a muscle if one of the 8 labels is in none of its masks; Sample.drawn
-    tells which. folder: contains a folder per subject (results/subjects). subjects: names. spacing_mm:
-    pixel size (mm) of the network's grid. finder: the starting model; it segments the lacking muscles in
-    the slices with a manual label, as pseudo-labels (Lee 2013). None: they are background.
+    Slices: in the order of `subjects`, then by stack and slice, from `samples_of`. A subject lacks
+    a muscle if one of the 8 labels is in none of its masks; Sample.drawn tells which. folder:
+    contains a folder per subject (results/subjects). subjects: names. spacing_mm: pixel size (mm)
+    of the network's grid. finder: the starting model; it segments the lacking muscles in the slices
+    with a manual label, as pseudo-labels (Lee 2013). None: they are background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -169,11 +170,11 @@ def split_by_subject(
 ) -> SubjectSplit:
     """Return a random split of subjects into training and validation.
 
-    subjects: names, each once, in any order. They are sorted by a hash of seed and name, so that one
-    more subject hardly changes the split. validation_fraction: fraction of the subjects, 0-1, for
-    validation, rounded; above 0, each part of two or more subjects has at least one. seed: of the split.
-    learnt_from: names of training subjects of the starting model, which are never used for validation:
-    the validation part has fewer subjects, or none, if too few others are left.
+    subjects: names, each once, in any order. They are sorted by a hash of seed and name, so that
+    one more subject hardly changes the split. validation_fraction: 0-1; this share of the subjects,
+    rounded, is for validation, if above 0 at least one; but one at least is for training. seed: of
+    the split. learnt_from: names of training subjects of the starting model, never used for
+    validation: the validation part has fewer subjects, or none, if too few others are left.
     """
 
     def place(subject: str) -> str:

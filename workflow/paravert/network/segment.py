@@ -204,10 +204,11 @@ class Segmentation:
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
         """Write the label maps of a subject; return its row of segment.parquet and its warnings.
 
-        Predicted labels are averaged over adjacent slices and cleaned first, with the options in
-        `cleaning`. Files and row: those of `write_labels`. task: not used, as all subjects are written
-        alike. computed: each stack with the logits of its slices, from `compute`. scratch:
-        temporary folder; the caller, `shards`, moves its content to the subject's folder.
+        First, logits are averaged over adjacent slices, and the labels that follow from them are
+        cleaned with the options in `cleaning`. Files and row: those of `write_labels`. task: not
+        used, as all subjects are written alike. computed: each stack with the logits of its slices,
+        from `compute`. scratch: temporary folder; the caller, `shards`, moves its content to the
+        subject's folder.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):
@@ -247,16 +248,16 @@ def write_labels(
     """Clean predicted labels, write labels and predicted IoU of each stack, return the row and warnings.
 
     stacks: of one subject, with labels that are not cleaned.
-    scratch: folder to write in, with the file names of `SubjectFolder`: labels as NIfTI, predicted IoU as
-        .npy, float32 (slices, 8), column 0 of label 1. Labels that the sheet gave are written unchanged,
-        with NaN as predicted IoU.
+    scratch: folder to write in, with the file names of `SubjectFolder`: labels as NIfTI, predicted
+        IoU as .npy, float32 (slices, 8), column 0 of label 1. Labels that the sheet gave are
+        written unchanged, with NaN as predicted IoU.
     computed_on: device and number format, such as "cpu float32"; None if all labels were given.
     calibration: of the model, from expected to predicted IoU; None if all labels were given.
     cleaning: keep_largest and fill_holes, options of `cleaned`; True if left out.
 
-    Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area of pixels removed and
-    added by cleaning, sum of all stacks; 0 if none was predicted), and computed_on if any was predicted.
-    Warning sides-swapped: a predicted left label lies to the right of its right one.
+    Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area of pixels removed
+    and added by cleaning, sum of all stacks; 0 if none was predicted), and computed_on if any was
+    predicted. Warning sides-swapped: a predicted left label is not to the left of its right one.
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:

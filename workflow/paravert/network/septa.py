@@ -41,12 +41,12 @@ def with_hidden_septa(
 ) -> torch.Tensor:
     """Return maps in which septa between two muscles are, in some sections, replaced by muscle.
 
-    Wholly in 30 % of the sections, partly in 40 %. maps: sections (tissues of synthetic people in axial
-    slices), uint8 (batch, LAYERS + 1, rows, columns), from `Anatomies.sections`: layers of label or
-    tissue values, then the order in which pixels become fat; not changed. Where a septum (fat between two
-    muscles) is hidden, its pixels get the label of a muscle beside it and no fat. rng, generator: random
-    numbers of NumPy (in which sections septa are hidden) and of PyTorch, on the device of maps (where
-    they are broken).
+    Wholly in about 30 % of the sections, partly in 40 %. maps: sections (tissues of synthetic
+    people in axial slices), uint8 (batch, LAYERS + 1, rows, columns), from `Anatomies.sections`:
+    layers of label or tissue values, then the order in which pixels become fat; not changed. Hidden
+    septa become muscle as by `without_septa`; the order in the result is that of maps. rng,
+    generator: random numbers of NumPy (in which sections septa are hidden) and of PyTorch, on the
+    device of maps (where they are broken).
     """
     n = len(maps)
     kind = rng.random(n)
@@ -127,12 +127,12 @@ def with_even_fat(
 def fat_lines(
     muscle: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return the fat fraction of random lines and dots within muscles, 0-1, float32 (batch, rows, columns).
+    """Return the fat fraction of lines and dots in muscles, 0-1, float32 (batch, rows, columns).
 
-    Pixels beside the lines, and outside muscles, are 0. Lines run mostly from front to back, along
-    the rows' axis, like the septum between multifidus and erector spinae. muscle: label of each
-    pixel, integer, same shape, 0 outside. rng, generator: random numbers of NumPy (which muscles have
-    lines) and of PyTorch, on the device of muscle (where they run).
+    It falls towards 0 beside a line, and is 0 outside muscles. Lines run mostly from front to back,
+    along the rows' axis, like the septum between multifidus and erector spinae. muscle: label of
+    each pixel, integer, same shape, 0 outside. rng, generator: random numbers of NumPy (which
+    muscles have lines) and of PyTorch, on the device of muscle (where they run).
     """
     n, rows, columns = muscle.shape
     depth = np.zeros((n, TISSUES), np.float32)

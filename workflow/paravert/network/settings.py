@@ -34,7 +34,7 @@ class Settings:
     batch_size: slices per step.
     epochs: passes over the training slices (*).
     minutes: training time; above 0, epochs is ignored; 0: use epochs (*).
-    seed: of weights, order and augmentation.
+    seed: of split, weights, order, dropout and augmentation, or of the synthetic training slices.
     average: decay of the exponential moving average of the weights; 0: the last weights are kept
         (*).
     validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
@@ -92,10 +92,11 @@ def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | No
 def read_section(name: str, settings: str) -> dict[str, Any]:
     """Return a section of the configuration, checked against the schema.
 
-    name: "train_network" or "pretrain_network". settings: the section's keys and values as JSON (text
-    that starts with "{"), or the path of a configuration file (YAML) with the section under its name.
-    All keys of the schema must be there; none gets a default. Raises InputError if the file cannot be
-    read, or the section lacks a key or has a value that the schema forbids.
+    name: "train_network" or "pretrain_network". settings: the section's keys and values as JSON
+    (text that starts with "{"), or the path of a configuration file (YAML) with the section under
+    its name. All keys of the schema must be there; none gets a default. Raises InputError if the
+    text or file cannot be read or lacks the section, or the section lacks a key, has another one or
+    a forbidden value.
     """
     section = _parsed(name, settings)
     check_section(name, section)

@@ -17,11 +17,11 @@ SD_PER_LEVEL = 0.1  # added with the distance from the nearest point, in levels
 class SpineCurve:
     """The middle of the vertebral column as a curve through points of known level.
 
-    NumPy arrays. levels: (points,), one or more, ascending (from cranial to caudal); 1.0 at the middle of
-    L1, 4.5 in the disc L4/5. places: (points, 3), LPS in mm. The curve is a cubic spline (Catmull-Rom)
-    between the points and a straight line beyond them. Through a single point it runs along the body's
-    long axis, 35 mm (USUAL_PITCH_MM) per level. Raises ValueError for levels that do not ascend or differ
-    from places in number.
+    NumPy arrays. levels: (points,), one or more, ascending (from cranial to caudal); 1.0 at the
+    middle of L1, 4.5 in the disc L4/5. places: (points, 3), LPS in mm. The curve is a cubic spline
+    (Catmull-Rom if evenly spaced) between the points and a straight line beyond them. Through a
+    single point it runs along the body's long axis, 35 mm (USUAL_PITCH_MM) per level. Raises
+    ValueError for levels that do not ascend or differ from places in number.
     """
 
     levels: np.ndarray

@@ -1,9 +1,9 @@
-"""Structures beside the muscles that the people of `draw_anatomies` lack, painted into training sections.
+"""Structures beside the muscles that people of `draw_anatomies` lack, painted into their sections.
 
-Real slices show muscle that has no label against psoas and quadratus: intertransversarii behind the psoas,
-crura in front of the spine, the diaphragm in front of both muscles, the flat muscles of the abdomen beside
-the quadratus. A network that in training always saw fat there takes them for psoas or quadratus. Fat lies
-between lamina and multifidus, and over the sacrum an aponeurosis covers it.
+Real slices show muscle that has no label against psoas and quadratus: intertransversarii behind the
+psoas, crura in front of the spine, the diaphragm in front of both muscles, the flat muscles of the
+abdomen beside the quadratus. A network that in training always saw fat there takes them for psoas
+or quadratus. Fat lies between lamina and multifidus, and over the sacrum an aponeurosis covers it.
 
 Coordinates of a section: mm from the spine's axis, x to the right of the picture, y to the back.
 """
@@ -23,8 +23,8 @@ from paravert.synthesis.tissues import Tissue
 
 X_MM = (np.arange(SIZE_PX) - (SIZE_PX - 1) / 2) * SPACING_MM
 Y_MM = X_MM + BEHIND_SPINE_MM
-# Largest width of the laminar fat relative to the square root of the area of the multifidus, and pixels over
-# which the width varies.
+# Scale of the laminar fat's width relative to the square root of the multifidus' area, and pixels
+# over which the width varies.
 RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
 TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them
 
@@ -179,9 +179,10 @@ def intertransverse_muscles(section: Section) -> None:
 
 
 def crura(section: Section) -> None:
-    """Paint the crura of the diaphragm: bands on the front of the vertebra, thinner from L1 to L3.
+    """Paint the crura of the diaphragm: bands on the front of the vertebra, thinner towards L3.
 
-    Fat, bowel and pancreas become Tissue.WALL_MUSCLE, in place. Nothing from level 3.5 on.
+    Fat, bowel and pancreas become Tissue.WALL_MUSCLE, in place. The left one ends at level 3.0, the
+    right one at 3.5.
     """
     rng, level = section.rng, section.level
     step = np.clip(level - 1, -2, 5)
@@ -201,7 +202,7 @@ def crura(section: Section) -> None:
 
 
 def diaphragm(section: Section) -> None:
-    """Paint the diaphragm: a sheet of muscle in front of psoas and quadratus, a little fat between.
+    """Paint the diaphragm: a sheet of muscle in front of the foremost labelled muscle, fat between.
 
     Fat becomes Tissue.WALL_MUSCLE, in place. Meant for levels up to 1.3 (L1), which is not checked.
     """
@@ -243,9 +244,10 @@ def abdominal_wall(section: Section) -> None:
 
 
 def aponeurosis(section: Section) -> None:
-    """Paint the aponeurosis behind erector spinae and multifidus over the sacrum, some fat beneath it.
+    """Paint the aponeurosis behind erector spinae and multifidus, sometimes with fat beneath it.
 
-    Fat and fascia there become Tissue.FASCIA and, beneath it, Tissue.FAT, in place.
+    Fat and fascia there become Tissue.FASCIA and, beneath it, Tissue.FAT, in place. Meant for
+    levels from 4.6 on (L5 and sacrum), which is not checked.
     """
     rng = section.rng
     rows, columns = _window((-75, 75), (20, 100))
@@ -262,7 +264,7 @@ def aponeurosis(section: Section) -> None:
 
 
 def sacroiliac_fat(section: Section) -> None:
-    """Turn the iliacus behind the sacroiliac joint into fat and ligament, up to the end of the ilium behind.
+    """Turn the iliacus behind the sacroiliac joint into fat and ligament, as far back as the ilium.
 
     Medially of the ilium, Tissue.HIP_MUSCLE becomes VISCERAL_FAT or INTERSPINOUS, in place.
     """
@@ -300,7 +302,8 @@ def iliolumbar_ligaments(section: Section) -> None:
 def fat_behind_quadratus(section: Section) -> None:
     """Paint one or two islands of fat between each quadratus and erector spinae, where they nearly touch.
 
-    The labels of both muscles, septum and fascia there become Tissue.VISCERAL_FAT, in place.
+    The labels of both muscles, septum and fascia there become Tissue.VISCERAL_FAT, in place;
+    nothing on a side where fewer than 8 columns of pixels show them nearly touching.
     """
     rng = section.rng
     middle = section.tissues[LAYERS // 2, _row_at(0) : _row_at(75)]

@@ -104,11 +104,11 @@ def train_network(
 class TrainingData:
     """Annotated slices for training and validation, and the split of the subjects.
 
-    split: names of the training and validation subjects. validation_scans: per validation subject, in
-    the order of split.validation, the names of its scans. earlier: names of the starting model's training
-    subjects; empty without one. training, validation: annotated slices of these subjects (`Sample`) on
-    the network's grid. card_entries: numbers of subjects and slices, and a digest, for the card's entry
-    "data".
+    split: names of the training and validation subjects. validation_scans: per validation subject,
+    in the order of split.validation, the names of its scans. earlier: names of the starting model's
+    training subjects; empty without it or its list. training, validation: annotated slices of these
+    subjects (`Sample`) on the network's grid. card_entries: numbers of subjects and slices, and a
+    digest, for the card's entry "data".
     """
 
     split: SubjectSplit
@@ -131,15 +131,16 @@ def read_data(
 
     convert: files of the shard tables of convert_dicom.
     folder: results/subjects, which contains a folder per scan.
-    section: train_network of the configuration, from `read_section`; start_from, validation_fraction and
-        seed are used.
+    section: train_network of the configuration, from `read_section`; start_from,
+        validation_fraction and seed are used.
     spacing_mm: pixel size (mm) of the network's grid.
     device: on which the starting model segments muscles without annotation.
     subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one
         part.
 
-    Raises InputError if fewer than two subjects have manual labels, or if validation_fraction is above 0
-    and all of them were training subjects of the starting model.
+    Raises InputError if fewer than two subjects have manual labels, if validation_fraction is above
+    0 and all of them were training subjects of the starting model, or if that model or its list is
+    faulty.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}

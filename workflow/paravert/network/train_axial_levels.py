@@ -1,9 +1,9 @@
-"""Command train_axial_levels: a network that predicts the level of an axial slice from its muscle labels.
+"""Command train_axial_levels: a network that predicts axial slices' levels from muscle labels.
 
-NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for validation.
-MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the model)
-and .curve.csv (learning curve); while it trains .checkpoint, from which a training that was stopped
-goes on.
+NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for
+validation. MAKES model.safetensors; with the same name .json (card), .yaml (configuration that
+selects the model) and .curve.csv (learning curve); while it trains .checkpoint, from which a
+training that was stopped goes on.
 """
 
 import logging
@@ -78,10 +78,10 @@ HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
 class SliceBatch:
     """Inputs of the network for a batch of slices, and the targets of its training.
 
-    Torch tensors on the CPU. cells: inputs, from `axial_net.slice_cells`, float32 (slices, 5, 32, 32).
-    levels: true vertebral levels, float32 (slices,), 1.0 mid L1. column: true middle of the vertebral
-    column, (down, right) from the middle of the muscles, in cells of 8 mm, float32 (slices, 2); 0 without
-    muscles.
+    Torch tensors on the CPU. cells: inputs, as of `axial_net.slice_cells`, float32 (slices, 5, 32,
+    32). levels: true vertebral levels, float32 (slices,), 1.0 mid L1. column: middle of the
+    vertebral column (its smooth deformation neglected), (down, right) from the middle of the
+    muscles that are seen, in cells of 8 mm, float32 (slices, 2); 0 without muscles.
     """
 
     cells: torch.Tensor
@@ -220,7 +220,8 @@ def train_axial_levels(
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
-    stopped resumes from its .checkpoint. Raises InputError if both tables show the same people.
+    stopped resumes from its .checkpoint. Raises InputError if both tables show the same people, or
+    one is no table of draw_anatomies.
     """
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
@@ -291,12 +292,12 @@ def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: in
 
 
 def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
-    """Return the loss of a batch, a scalar: cross-entropy of the level, plus a distance of the column's middle.
+    """Return the loss of a batch: cross-entropy of the level, plus error of the column's middle.
 
-    Mean over all slices; a slice without muscles has the loss 0. The target of the level is a normal
-    distribution over BINS (0.25 to 6.5 in steps of 0.25) about the true level, of SD 0.15 levels
-    (LEVEL_SD). The distance (smooth L1, in cells of 8 mm, sum of both axes) has the weight 0.2
-    (COLUMN_WEIGHT). network: its mode (training or evaluation) is not changed.
+    A scalar, the mean over all slices; a slice without muscles has the loss 0. The target of the
+    level is a normal distribution over BINS (0.25 to 6.5 in steps of 0.25) about the true level, of
+    SD 0.15 levels (LEVEL_SD). The error (smooth L1, in cells of 8 mm, sum of both axes) has the
+    weight 0.2 (COLUMN_WEIGHT). network: its mode (training or evaluation) is not changed.
     """
     level, column = network(batch.cells).split((len(BINS), 2), dim=1)
     off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD

@@ -1,7 +1,8 @@
-"""Command train_levels: a network that names vertebrae and discs, trained on synthetic slices alone.
+"""Command train_levels: a network that finds vertebrae and discs, trained on synthetic slices.
 
 NEEDS a seed. MAKES model.safetensors; with the same name .json (card), .yaml (configuration that
-selects the model) and .curve.csv (learning curve); while it trains .checkpoint, from which it resumes.
+selects the model) and .curve.csv (learning curve); while it trains .checkpoint, from which it
+resumes.
 """
 
 import logging

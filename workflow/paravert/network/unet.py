@@ -62,7 +62,7 @@ class UNet(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    """One level of the encoder: two 3 x 3 convolutions with leaky ReLU, then dropout; keeps rows and columns.
+    """One level of the encoder: two 3 x 3 convolutions with leaky ReLU, then dropout; no pooling.
 
     channels_in, channels: of the input and of the result. architecture: its normalisation and
     dropout are used.
@@ -122,7 +122,7 @@ _NORMALISATION = {
 
 
 def _initialise(module: nn.Module) -> None:
-    """Draw weights with variance 2 / number of inputs, set biases to 0 (Ronneberger 2015, section 3)."""
+    """Draw weights as kaiming_normal_ does, set biases to 0 (after Ronneberger 2015, section 3)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
         nn.init.zeros_(module.bias)
@@ -131,9 +131,9 @@ def _initialise(module: nn.Module) -> None:
 class GpuUNet:
     """A trained U-Net on a GPU, in float32; the counterpart of `OpenVinoUNet` on processors.
 
-    network: on the device already, in evaluation mode. device: a CUDA device. Called with images, NumPy
-    float32 (batch, 1, rows, columns), rows and columns multiples of `architecture.stride`, it returns
-    logits, NumPy float32 (batch, 9, rows, columns).
+    network: on the device already, in evaluation mode. device: a CUDA device. Called with images,
+    NumPy float32 (batch, 1, rows, columns), rows and columns multiples of the architecture's
+    stride, it returns logits, NumPy float32 (batch, 9, rows, columns).
     """
 
     number_format = "float32"
@@ -180,7 +180,8 @@ class Model:
     def weights(self) -> dict[str, np.ndarray]:
         """The network's weights as NumPy arrays, {name: array}, such as "head.weight" (property).
 
-        Names and shapes of `architecture.weight_shapes`, the network's own dtypes.
+        Names and shapes are those of the function `weight_shapes`. The network's own dtypes; on the
+        CPU, its own memory.
         """
         return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
 
@@ -188,8 +189,8 @@ class Model:
 def save_model(path: Path, model: Model) -> None:
     """Write a model file (.safetensors), completely or not at all; creates its folder.
 
-    An older file is replaced. model: network, pixel size and calibration. Weights are stored in float16,
-    which changes less than 0.03 % of the labels and halves the file; spacing, architecture and
+    An older file is replaced. model: network, pixel size and calibration. Weights are stored in
+    float16, which halves the file and hardly changes the labels; spacing, architecture and
     calibration in the file's metadata.
     """
     weights = {
@@ -205,10 +206,11 @@ def save_model(path: Path, model: Model) -> None:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Return the model in a file (.safetensors), its network on the device, in float32 and evaluation mode.
+    """Return the model in a file (.safetensors), its network on the device in evaluation mode.
 
-    Raises InputError if the file is absent or not safetensors, if its settings are missing or out
-    of range, or if its weights are not those of its architecture.
+    In float32; its weights take no gradients. Raises InputError if the file is absent or not
+    safetensors, if its settings are missing or out of range, or if its weights are not those of its
+    architecture.
     """
     settings = read_settings(path)
     network = UNet(settings.architecture)

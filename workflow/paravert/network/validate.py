@@ -67,11 +67,10 @@ class Validation:
     """Accuracy of a model on the validation subjects, and the calibration fitted to them.
 
     calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
-    predicted IoU. calibration_error: mean |predicted - measured IoU|, 0-1, with
-    leave-one-subject-out calibration; NaN: not known. metrics: measured IoU of the model, {label name:
-    {"median_iou", "lower_quartile", "upper_quartile", "slices"}}, from `quartiles`; None without
-    validation subjects. start_metrics: the same of the starting model; None without one or without
-    validation subjects.
+    predicted IoU. calibration_error: 0-1, leave-one-subject-out, from `leave_one_out_error`; NaN:
+    not known. metrics: measured IoU of the model, {label name: {"median_iou", "lower_quartile",
+    "upper_quartile", "slices"}}, from `quartiles`; None without validation subjects. start_metrics:
+    the same of the starting model; None without one or without validation subjects.
     """
 
     calibration: Calibration

@@ -1,6 +1,6 @@
 """Training of a small network whose gradients come from worker processes, and its files.
 
-Each gradient is as many batches old as there are workers.
+While a worker computes a gradient, those of the other workers change the weights.
 """
 
 import csv
@@ -76,16 +76,18 @@ class WorkerTraining:
     ) -> None:
         """Train until all batches are done or the time is over; write a checkpoint at each row of the curve.
 
-        submit: given the weights and the number of a batch, from 0, starts a worker on it and returns
-            the future of its loss and gradients (see `gradients`).
-        ahead: number of batches that are submitted before the first result is used, 1 or more; each
-            gradient is this many batches old.
-        batches, minutes: when the training ends, whichever comes first; both count what was done before
-            a resumption. 0 minutes is no limit of time.
-        learning_rate: function of the number of the batch, from 0, and the share of the training that
-            is done, 0-1.
-        note: must append a row to `curve`; function of the share done and the mean loss since the last
-            row, called after every LOG_EVERY (100) batches and when all `batches` are done.
+        submit: given the weights and the number of a batch, from 0, starts a worker on it and
+            returns the future of its loss and gradients (see `gradients`).
+        ahead: number of batches that are always submitted and not yet used, 1 or more, also at the
+            end; ahead - 1 other batches change the weights between a batch's submission and its
+            use.
+        batches, minutes: when the training ends, whichever comes first; both count what was done
+            before a resumption. 0 minutes is no limit of time.
+        learning_rate: function of the number of the batch, from 0, and the share of the training
+            that is done, 0-1.
+        note: must append a row to `curve`; function of the share done and the mean loss since the
+            last row, called after every LOG_EVERY (100) batches and when all `batches` are done,
+            not when the time is over.
         """
         recent, started = [], time.monotonic() - self.seconds
         waiting = deque(
@@ -166,11 +168,11 @@ class WorkerTraining:
 def gradients(
     network: nn.Module, weights: Sequence[np.ndarray], loss: Callable[[], torch.Tensor]
 ) -> Gradients:
-    """Return the loss of a batch and its gradients, clipped, for given weights; called in a worker process.
+    """Return the loss of a batch and its clipped gradients for given weights, in a worker process.
 
     network: of the worker; its parameters are set to `weights`, arrays in the order of the
-    parameters. loss: computes the loss with that network. Returns (loss, gradients): a float and a list
-    of NumPy arrays in the same order, scaled down so that their common norm is at most 1
+    parameters. loss: computes the loss with that network. Returns (loss, gradients): a float and a
+    list of NumPy arrays in the same order, scaled down so that their common norm is at most 1
     (MOST_GRADIENT_NORM).
     """
     for parameter, values in zip(network.parameters(), weights, strict=True):

@@ -138,13 +138,13 @@ def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
 
 
 def unpacked(maps: pa.Buffer) -> np.ndarray:
-    """Return the maps of one section (axial slice through a person), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
+    """Return the maps of one section (axial slice), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
     maps: a cell of the column `maps` that draw_anatomies wrote, as bytes or Arrow buffer. The first
-    LAYERS (3) of the result are thin parallel planes within the slice, from caudal to cranial: labels
-    1-8 or values of `Tissue`. The last is the order in which muscle turns to fat as its fat fraction
-    grows: within each muscle 255 first and 0 last; 0 outside. SIZE_PX is 512, the pixel size 0.8 mm
-    (SPACING_MM). The array is read-only.
+    LAYERS (3) of the result are thin parallel planes within the slice, from caudal to cranial:
+    labels 1-8 or values of `Tissue`. The last is the order in which muscle turns to fat as its fat
+    fraction grows: within each muscle 255 first and 0 last; 0 outside. SIZE_PX is 512, the pixel
+    size 0.8 mm (SPACING_MM).
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

@@ -34,8 +34,8 @@ class Body:
 
     volunteer: sex, age, height, weight, muscle areas and fat fractions. spine: its axis. contrast:
     MR signal of its tissues. parts: tubes filled with a tissue, in painting order: later ones
-    replace earlier ones where they overlap. corners: (parts, 8, 3), corners of each part's bounding
-    box, LPS mm.
+    replace earlier ones where they overlap (all of them, or those named in `BodyPart.over`).
+    corners: (parts, 8, 3), corners of each part's bounding box, LPS mm.
     """
 
     volunteer: Volunteer
@@ -154,7 +154,7 @@ def _cleft(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
 
 
 def _strand(spine: Spine, strand: Strand) -> BodyPart:
-    """Return a nerve, vessel or bowel loop; it replaces visceral fat only."""
+    """Return a nerve, vessel or bowel loop; it replaces visceral fat, and walls like its own."""
 
     def outline(level: float) -> np.ndarray:
         down = level - strand.levels[0]

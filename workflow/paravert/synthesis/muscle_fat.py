@@ -4,8 +4,9 @@ Fascicles spread from their origin at the bone. The coordinates along and across
 slightly distorted and index a smooth random field; its zero crossings are perimysial fat. The
 result is a score, whose ranks are the order in which the pixels of a muscle turn to fat.
 `fat_by_rank` gives each rank its fat fraction, so that the mean over the muscle is the true fat
-fraction. Its distribution is that of a Dixon scan: most fat of a muscle lies in pixels that hold
-less than 30 % of it, and hardly a pixel is pure fat. Phantoms and training slices take both.
+fraction. The distribution is like that of a Dixon scan: most fat of a muscle lies in pixels of less
+than 30 % fat, unless it is very fatty, and hardly a pixel is pure fat. Phantoms and training slices
+use both the order and `fat_by_rank`.
 """
 
 from collections.abc import Iterator
@@ -30,11 +31,12 @@ LOGIT_SD = 1.1
 class Fan:
     """Direction and size of the fascicles of a muscle, which spread from an origin at the bone.
 
-    origin: (x, y) of the left side in mm to the left of and behind the spine's axis, for a body height
-    of 178 cm. along_mm, across_mm: mean size of the fascicles along the rays from the origin, and across
-    the rays at 32 mm from it. deep: decrease of the fat score (pixels with a higher score turn to fat
-    earlier) per mm of distance from the origin. patches: weight of patches relative to streaks.
-    cleft_deg: direction of the cleft between two parts of the muscle, from x towards y; None: no cleft.
+    origin: (x, y) of the left side in mm to the left of and behind the spine's axis, for a body
+    height of 178 cm. along_mm, across_mm: about the size of the fascicles along the rays from the
+    origin, and across the rays at 32 mm from it. deep: decrease of the fat score (pixels with a
+    higher score turn to fat earlier) per mm of distance from the origin. patches: weight of patches
+    in the score. cleft_deg: direction of the cleft between two parts of the muscle, from x towards
+    y, as of the left side; None: no cleft.
     """
 
     origin: tuple[float, float]
@@ -74,8 +76,8 @@ def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
     """Return the fat fraction and the fibre texture of muscle pixels, float32 (pixels,) each.
 
     pixels: labels and positions of the muscle pixels of a volunteer. The fat fraction is 0-1; its
-    mean over each muscle is `Volunteer.fat_fraction_at` at the mean level of the muscle's pixels.
-    The texture has mean 0 and SD about 1.
+    mean over each muscle is near `Volunteer.fat_fraction_at` at the mean level of the muscle's
+    pixels, unless these are few. The texture has mean 0 and SD 0.8, approximately.
     """
     fraction = np.zeros(len(pixels.labels), np.float32)
     fibres = np.zeros(len(pixels.labels), np.float32)

@@ -1,8 +1,8 @@
 """Outlines of the eight muscles at each vertebral level, with the areas of a volunteer.
 
-Multifidus and erector spinae fill one compartment and share their septum. The septum is moved
-until the multifidus has its area; then the lateral part of the erector spinae is stretched until
-it has its area. Area is linear in the shift and in the stretch, so both are solved exactly.
+Multifidus and erector spinae fill one compartment, which is scaled to the sum of their areas. Their
+septum is moved until the multifidus has its area; then the lateral part of the erector spinae is
+stretched until it has its area. Area is linear in shift and stretch, so both are solved exactly.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from paravert.synthesis.variation import PHANTOM, PsoasCourse, Variation
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
 RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
-SMALLEST_AREA_MM2 = 25.0  # below this a muscle is not drawn
+SMALLEST_AREA_MM2 = 25.0  # below this psoas and quadratus are not drawn
 # Factor of the interpolated area: (levels, factors); muscles taper off above L1 and below L5.
 BEYOND = {
     "psoas_major": ((0.2, 1.0, 5.4, 7.2), (0.0, 1.0, 1.0, 0.8)),
@@ -104,10 +104,11 @@ def muscle_tubes(
 ) -> dict[int, Tube]:
     """Return the solid (tube) of each of the eight muscles, {label value: tube}.
 
-    In coordinates of the body: LPS, mm, mid L3 at z = 0. volunteer: at each vertebral level the muscle's
-    horizontal section has its area, `Volunteer.area_at`; muscles taper off above mid L1 and below mid
-    L5. spine: axis along which the tubes lie. variation: shapes and atrophy relative to the phantoms.
-    wasted: whether muscles are then shrunk by `Variation.lost` (atrophy); if False, they fill their fascia.
+    In coordinates of the body: LPS, mm, mid L3 at z = 0. volunteer: from mid L1 to mid L5 the
+    muscle's horizontal section has its area, `Volunteer.area_at`; beyond, muscles taper off. Psoas
+    and quadratus end where it falls below 25 mm2. spine: axis along which the tubes lie. variation:
+    shapes and atrophy relative to the phantoms. wasted: whether muscles are then shrunk by
+    `Variation.lost` (atrophy); if False, they fill their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}
@@ -216,7 +217,7 @@ class _LearntDrawing:
 
 
 def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing | _LearntDrawing]:
-    """Return the drawing of each side; most of the random offsets are common to both sides."""
+    """Return the drawing of each side; the random offsets of both sides are correlated."""
     if variation.correction is not None:
         rng = np.random.default_rng([volunteer.seed, 13])
         deviations = shape_deviations(rng)

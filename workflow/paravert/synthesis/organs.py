@@ -42,7 +42,7 @@ def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0
 
 
 def _cap(level: float, first: float, last: float) -> float:
-    """Return the relative radius at a level of a rounded body: 1 in the middle, 0 at both ends."""
+    """Return the relative radius at a level of a rounded body: 1 in the middle, 0.01 at the end."""
     half = (last - first) / 2
     return float(np.sqrt(np.clip(1 - ((level - first - half) / half) ** 4, 1e-4, 1)))
 
@@ -137,7 +137,7 @@ def _kidney(
         return np.array([side * (64 + 6 * down) + aside_mm, 4 - 7 * down + back_mm])
 
     def oval(level: float, shift, half, at, radii, power, vertices) -> np.ndarray:
-        """Return an ellipse that shrinks to a point at `half` levels from the kidney's middle."""
+        """Return an ellipse, tiny `half` levels from its middle, `shift` below the kidney's."""
         full = np.sqrt(np.clip(1 - ((level - middle - shift) / half) ** 2, 0.0004, 1)) * size
         return ellipse(at, (radii[0] * full, radii[1] * full), 0, power, vertices)
 
@@ -195,8 +195,9 @@ def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[Bo
     """Yield the body parts of aorta, vena cava, iliac vessels, ureters and small vessels.
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
-    Later parts replace earlier ones where they overlap. spine: axis along which they lie. trunk:
-    size of the abdomen. rng: random sizes and positions.
+    Later parts replace earlier ones where they overlap, ureters and small vessels only visceral
+    fat. spine: axis along which they lie. trunk: size of the abdomen. rng: random sizes and
+    positions.
     """
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4

@@ -44,13 +44,13 @@ def write_image(
     """Write one phantom image as a DICOM file (classic MR Image Storage).
 
     path: of the file; its folder must exist.
-    image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored bits,
-        higher ones are clipped.
+    image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored
+        bits, higher ones are clipped.
     plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.
     series: attributes of its series.
     instance: InstanceNumber (0020,0013).
     volunteer: the subject.
-    seed, visit: of the cohort, and number of the subject's examination; part of the UIDs.
+    seed, visit: of the cohort, and number of the examination; the UIDs depend on them.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -75,10 +75,10 @@ def write_image(
 
 
 def corner_mm(plane: CutPlane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
-    """Return the centre of the first pixel of an image, (3,), LPS in mm: ImagePositionPatient (0020,0032).
+    """Return the centre of an image's first pixel, (3,), LPS in mm.
 
-    plane: of the image, whose middle is the plane's centre. shape: (rows, columns) of the image.
-    pixel_mm: distance between pixel centres along both axes.
+    As ImagePositionPatient (0020,0032). plane: of the image, whose middle is the plane's centre.
+    shape: (rows, columns) of the image. pixel_mm: distance between pixel centres along both axes.
     """
     rows, columns = shape
     across = (columns - 1) / 2 * pixel_mm * plane.across
@@ -195,9 +195,9 @@ TRUTH_MUSCLES = pa.schema(
 
 
 def affine_of(protocol: Protocol) -> np.ndarray:
-    """Return the affine of a phantom's axial series, (4, 4): index (column, row, slice, 1) to RAS in mm.
+    """Return the affine of a phantom's axial series, (4, 4), to RAS in mm.
 
-    protocol: geometry of the series. Slice 0 is the most caudal one.
+    It maps (column, row, slice, 1). protocol: geometry of the series. Slice 0: the most caudal one.
     """
     first = protocol.plane(0)
     affine = np.eye(4)
@@ -223,7 +223,7 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
-    """Write the middles of the lumbar discs as a CSV file for the sheet's column levels.
+    """Write the middles of the discs as a CSV file for the sheet's column levels.
 
     Six rows, T12/L1 to L5/S1. Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of
     the body. protocol: gives the position of the subject in the scanner.
@@ -268,9 +268,9 @@ def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) 
 def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
     """Return the rows of the table TRUTH_MUSCLES, one dict per muscle and side.
 
-    rows: all rows of one subject from `true_slice_rows`. spacing_mm: distance between slices, for
-    the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that show the muscle; 0:
-    absent), volume_ml, fat_fraction (0-1, weighted by area; None: muscle absent).
+    rows: all rows of one subject from `true_slice_rows`. spacing_mm: distance between the middles
+    of slices, for the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that
+    show the muscle; 0: absent), volume_ml (0: absent), fat_fraction (0-1, by area; None: absent).
     """
     result = []
     for label in LABELS:

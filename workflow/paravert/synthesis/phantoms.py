@@ -57,8 +57,8 @@ MADE = "made.json"
 class Scan:
     """One examination of a phantom volunteer.
 
-    volunteer: the subject. index: of the volunteer in the cohort, from 0; it selects the protocol.
-    visit: 1 or 2.
+    volunteer: the subject. index: of the volunteer in the cohort, from 0; it selects the protocol,
+    and whether the axial series is a Dixon acquisition. visit: 1 or 2.
     """
 
     volunteer: Volunteer
@@ -92,11 +92,11 @@ def make_phantoms(
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
-    Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it, and for all
-    subjects that are complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and
-    <out>/truth_muscles.parquet. A second visit shows the same body on another scanner, in another
-    position; its folder is <out>/<subject>_2. A subject that is complete from the same seed, number of
-    volunteers and version is left unchanged. It is an error if a wanted subject is not in the cohort.
+    Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it. A
+    second visit shows the same body on another scanner, in another position; its folder is
+    <out>/<subject>_2. What is complete from the same seed, number of volunteers and version is left
+    unchanged. All of it is in <out>/subjects.tsv, <out>/truth.parquet (per slice) and
+    <out>/truth_muscles.parquet. It is an error if a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]
@@ -188,9 +188,10 @@ def _sheet_row(scan: Scan, with_visits: bool) -> dict:
 
 
 def _write_study(folder: Path, scan: Scan, seed: int) -> dict:
-    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 or dicom/AX_DIXON, truth.nii.gz and levels.csv into a folder.
+    """Write the DICOM series, truth.nii.gz and levels.csv of a scan into a folder.
 
-    Returns the rows of both truth tables, {"slices": [...], "muscles": [...]}.
+    The series lie in dicom/LOC, dicom/SAG_T2 and dicom/AX_T2 or dicom/AX_DIXON. Returns the rows of
+    both truth tables, {"slices": [...], "muscles": [...]}.
     """
     volunteer, visit = scan.volunteer, scan.visit
     body = body_of(volunteer)

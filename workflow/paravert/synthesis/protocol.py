@@ -26,13 +26,13 @@ HIND_MARGIN_MM = 14.0  # kept behind the hindmost muscle
 TILTED_SMALLEST_FIELD_MM = 240.0
 
 
-# An image, (rows, columns) float32, signal of about 0 to 1.3, and its plane in scanner coordinates.
+# An image, (rows, columns) float32, signal, and its plane in scanner coordinates.
 PlacedImage = tuple[np.ndarray, CutPlane]
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """Manufacturer (0008,0070), model (0008,1090) and field strength in tesla (0018,0087) of a scanner."""
+    """Manufacturer (0008,0070), model (0008,1090), field strength (0018,0087) in T of a scanner."""
 
     manufacturer: str
     model: str
@@ -77,13 +77,13 @@ class Series:
 class Protocol:
     """The axial series of one phantom scan, in scanner (patient) coordinates: LPS, mm.
 
-    grid: number and size of the pixels of each slice, centred on the centre of its plane. slices: number
-    of slices. spacing_mm: distance between their middles. first: plane of the most caudal slice; the
-    others follow along its normal, towards the head. rotation_deg, offset_mm: place the subject in the
-    scanner: coordinates of the body are rotated about z (positive from left to back), then shifted by
-    (x, y, z). bits: stored bits per pixel. compressed: RLE Lossless if True. cranial_first: whether
-    InstanceNumber (0020,0013) increases from cranial to caudal. acquisition: slice thickness, noise, and
-    shading by the coil.
+    grid: number and size of the pixels of each slice, centred on the centre of its plane. slices:
+    number of slices. spacing_mm: distance between their middles. first: plane of the most caudal
+    slice; the others follow along its normal, towards the head. rotation_deg, offset_mm: place the
+    subject in the scanner: coordinates of the body are rotated about z (positive from left to
+    back), then shifted by (x, y, z). bits: stored bits per pixel. compressed: RLE Lossless if True.
+    cranial_first: whether InstanceNumber (0020,0013) increases from cranial to caudal. acquisition:
+    slice thickness, noise, and shading by the coil.
     """
 
     grid: PixelGrid
@@ -103,7 +103,7 @@ class Protocol:
         return self.grid.du
 
     def plane(self, number: int) -> CutPlane:
-        """Return the plane of a slice in scanner coordinates (LPS, mm): centre and directions of its axes.
+        """Return the plane of a slice in scanner coordinates (LPS, mm).
 
         number: of the slice; 0 is the most caudal one.
         """
@@ -129,12 +129,12 @@ class Protocol:
 
 
 def protocol_of(volunteer: Volunteer, index: int, visit: int = 1) -> Protocol:
-    """Return the axial series of a phantom scan: its pixels, planes, position of the subject, encoding.
+    """Return the axial series of a phantom scan: pixels, planes, position of the subject, encoding.
 
     volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
     every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
     from cranial to caudal. visit: the second one has another position, other pixels, spacing and
-    encoding, another coil and more noise. A pure function of its arguments.
+    numbering, another coil, and more noise on average. A pure function of its arguments.
     """
     rng = np.random.default_rng([volunteer.seed, 51] if visit == 1 else [volunteer.seed, 51, visit])
     index += visit - 1
@@ -204,7 +204,7 @@ NOISE = 0.03  # SD in each of two channels
 
 
 def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the sagittal T2 series of a phantom and its nine images, from the subject's right to the left.
+    """Return the sagittal T2 series of a phantom and its nine images, from the subject's right.
 
     Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
     its plane in scanner coordinates (LPS, mm). body: of the subject. protocol: of the axial series;
@@ -226,7 +226,7 @@ def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[Placed
 
 
 def localizer_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the localizer series of a phantom and its images: an axial, a coronal and a sagittal one.
+    """Return the localizer series of a phantom and its axial, coronal and sagittal image.
 
     Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
     its plane through the lumbar spine in scanner coordinates (LPS, mm). body: of the subject.

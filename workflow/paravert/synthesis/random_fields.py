@@ -1,4 +1,4 @@
-"""Smooth Gaussian random fields: one periodic tile per process, read at different offsets.
+"""Smooth Gaussian random fields: periodic tiles, read at different offsets.
 
 Reading the same tile at offsets that depend on a subject's seed gives many different fields at the
 cost of one.
@@ -48,11 +48,11 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
 
 
 def sampled(a: np.ndarray, b: np.ndarray, number: int) -> np.ndarray:
-    """Return a smooth random field (mean 0, SD 1) at coordinates (a, b), float32, of their shape.
+    """Return a smooth random field (mean 0, SD about 1) at (a, b), float32, of their shape.
 
     a, b: float32, in units of about the size of the field's structures. number: selects one of many
-    independent fields. Interpolation is linear. A field repeats every 128 units along both axes; equal
-    arguments give equal values in every run.
+    independent fields. Interpolation is linear. A field repeats every 128 units along both axes;
+    equal arguments give equal values in every run.
     """
     field = field_tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)

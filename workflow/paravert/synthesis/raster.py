@@ -9,11 +9,10 @@ from paravert.synthesis.solids import Outlines
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Pixel centres in a plane, in mm: u = u0 + column * du, v = v0 + row * dv.
+    """Pixel centres in a plane: u = u0 + column * du, v = v0 + row * dv.
 
     rows, columns: number of pixels. du, dv: distance between columns and between rows. u0, v0:
-    centre of the first pixel. u and v run along the row and column direction of a `CutPlane`, from
-    its centre.
+    centre of the first pixel. On a `CutPlane`: mm along `across` and `down` from its centre.
     """
 
     rows: int
@@ -42,22 +41,22 @@ class PixelGrid:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Lowest and highest u, lowest and highest v of the pixel centres, in mm."""
+        """Lowest and highest u, lowest and highest v of the pixel centres."""
         u1 = self.u0 + (self.columns - 1) * self.du
         return self.u0, u1, self.v0, self.v0 + (self.rows - 1) * self.dv
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return u of the columns, (columns,), and v of the rows, (rows,), float32, in mm."""
+        """Return u of the columns, (columns,), and v of the rows, (rows,), float32."""
         u = self.u0 + self.du * np.arange(self.columns, dtype=np.float32)
         v = self.v0 + self.dv * np.arange(self.rows, dtype=np.float32)
         return u, v
 
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
-        """Return which pixels lie, with their centre, inside outlines (even-odd rule), as horizontal runs.
+        """Return the pixels whose centre lies inside outlines (even-odd rule), as horizontal runs.
 
-        outlines: closed polygons in parallel planes, (u, v) in mm. Returns two int arrays, (runs,),
-        ascending: flat indices into (planes, rows, columns) of the first pixel of each run and of the
-        pixel after its last. A run lies in one row.
+        outlines: closed polygons in parallel planes, (u, v) as of this grid. Returns two int
+        arrays, (runs,), ascending: flat indices into (planes, rows, columns) of the first pixel of
+        each run and of the pixel after its last. A run lies in one row.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv

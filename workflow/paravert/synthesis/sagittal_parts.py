@@ -13,7 +13,7 @@ PIXEL_MM = 2.5  # of the network's grid
 CANVAS_PX = 128
 FINE = 2  # pixels are drawn as FINE x FINE
 FIRST_LEVEL, LAST_LEVEL = -3.6, 11.4  # T8/9 to the coccyx
-# Labels: 0 background, then discs T11/12 to S1/2, then vertebrae T11 to S1, then the sacrum below.
+# Labels: 0 background, discs T11/12 to S1/2, vertebrae T11 to S1, the spine above, sacrum below.
 DISCS = (-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5)
 VERTEBRAE = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 OTHER_SPINE = 1 + len(DISCS) + len(VERTEBRAE)  # T10 and above with their discs
@@ -34,12 +34,12 @@ TISSUES = 21
 
 
 class SagittalSpine:
-    """The vertebral column of one synthetic sagittal slice: axis, heights, depths, discs; drawn from `rng`.
+    """The vertebral column of one synthetic sagittal slice: axis, heights, depths and discs.
 
-    Coordinates (y, z) in mm: y towards the back, z towards the head; (0, 0) is the axis near L3. Level:
-    1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
+    Drawn from `rng`. Coordinates (y, z) in mm: y towards the back, z towards the head; (0, 0) is
+    the axis near L3. Level: 1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
 
-    levels: (points,), ascending in steps of 0.02 from T8/9 (-3.6) to the coccyx (11.4): the levels at
+    levels: (750,), ascending in steps of 0.02 from T8/9 (-3.6) to the coccyx (11.38): the levels at
         which axis and back are sampled.
     axis: (points, 2), (y, z) of the axis, through the middle of bodies and discs.
     back: (points, 2), unit vector from the axis towards the back.
@@ -108,7 +108,7 @@ class SagittalSpine:
         return np.concatenate((one, other[::-1]))
 
     def half_mm(self, levels: np.ndarray | float) -> np.ndarray:
-        """Return half the depth (front to back) of the vertebral bodies at levels, in mm, of their shape."""
+        """Return half the depth (front to back) of the bodies at levels, in mm, of their shape."""
         return self.depth_mm(levels) / 2
 
 
@@ -116,9 +116,9 @@ class Picture:
     """Tissues and labels of a synthetic sagittal slice on a fine pixel grid, drawn part by part.
 
     tissues, labels: uint8, (256, 256), pixels of 1.25 mm (PIXEL_MM / FINE), rows towards the feet,
-    columns towards the back; values: tissue constants of this module (AIR to SACRAL), and label numbers
-    of discs, vertebrae and sacrum (`label_of`), 0 elsewhere. middle: (column, row) of the point y = 0, z
-    = 0, the middle of the lumbar spine; drawn from `rng`.
+    columns towards the back; values: tissue constants of this module (AIR to SACRAL), and label
+    numbers of discs, vertebrae and sacrum (`label_of`), 0 elsewhere. middle: (column, row) of the
+    point y = 0, z = 0, the middle of the lumbar spine; drawn from `rng`.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -129,7 +129,7 @@ class Picture:
         self.middle = np.array([rng.uniform(0.42, 0.66) * size, rng.uniform(0.40, 0.56) * size])
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return (row, column) on the fine grid, float (2, ...), of points (..., 2), (y, z) in mm."""
+        """Return (row, column) on the fine grid, float (2, ...), of (y, z) in mm, (..., 2)."""
         step = PIXEL_MM / FINE
         return np.stack(
             (self.middle[1] - points[..., 1] / step, self.middle[0] + points[..., 0] / step)
@@ -140,8 +140,8 @@ class Picture:
     ) -> None:
         """Fill an outline, (n, 2), (y, z) in mm, with a tissue and a label, in place.
 
-        tissue: one of the constants AIR to SACRAL. label: number from `label_of`; None leaves the labels.
-        over: fills only where this tissue is; None: everywhere.
+        tissue: one of the constants AIR to SACRAL. label: number from `label_of`; None leaves the
+        labels. over: fills only where this tissue is; None: everywhere.
         """
         points = self.pixels(outline)[::-1].T  # (column, row)
         size = len(self.tissues)
@@ -161,8 +161,8 @@ class Picture:
 def label_of(level: float) -> int:
     """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5.
 
-    Discs T11/12 to S1/2 (-0.5 to 6.5) have 1 to 8, vertebrae T11 to S1 (-1.0 to 6.0) 9 to 16. Any other
-    level is 18 (SACRUM: S2 and below) if it is above 6, else 17 (OTHER_SPINE: above T11).
+    Discs T11/12 to S1/2 (-0.5 to 6.5) have 1 to 8, vertebrae T11 to S1 (-1.0 to 6.0) 9 to 16. Any
+    other number above 6 has 18 (SACRUM: S2 and below), the rest 17 (OTHER_SPINE: above T11).
     """
     if level in DISCS:
         return 1 + DISCS.index(level)
@@ -267,10 +267,11 @@ def _draw_abdomen(picture: Picture, column: SagittalSpine, rng: np.random.Genera
 def draw_spine(
     picture: Picture, column: SagittalSpine, rng: np.random.Generator, side_mm: float
 ) -> None:
-    """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice into a picture, in place.
+    """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice, in place.
 
     column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
-    side_mm: distance of the slice from the midline, from 0, to either side.
+    side_mm: distance of the slice from the midline, from 0, to either side; beside the canal
+    foramina are drawn.
     """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)
@@ -293,7 +294,7 @@ def draw_spine(
 def _draw_canal(
     picture: Picture, column: SagittalSpine, rng: np.random.Generator, gap: float, wide: float
 ) -> None:
-    """Draw epidural fat, dural sac, cord and roots. gap: behind the bodies; wide: of the sac; mm."""
+    """Draw epidural fat, dural sac, cord, roots. gap: behind the bodies; wide: of the sac; mm."""
     first = FIRST_LEVEL + 0.1
 
     def back_of_fat(levels: np.ndarray) -> np.ndarray:
@@ -410,7 +411,7 @@ def _draw_foramen(
 
 
 def _bone(picture: Picture, outline: np.ndarray, tissue: int, label: int | None = None) -> None:
-    """Fill a bone with a dark rim of about 1 mm."""
+    """Fill a bone with a dark rim of about 1 mm on average."""
     centre = outline.mean(axis=0)
     size = np.sqrt(((outline - centre) ** 2).sum(axis=1)).mean()
     picture.fill(outline, CORTEX, label)
@@ -477,9 +478,9 @@ def _draw_disc(
 
 
 def draw_metal(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
-    """Draw screws or cages, which give no signal, into a sagittal picture, in place.
+    """Draw one to three screws or cages (tissue METAL) into a sagittal picture, in place.
 
-    column: the vertebral column that they lie in. rng: random number, positions and sizes.
+    column: the vertebral column; they lie at L1 to L5. rng: random number, positions and sizes.
     """
     for level in rng.choice(np.arange(1, 6), rng.integers(1, 4), replace=False):
         centre = column.at(float(level), rng.uniform(-5, 30))

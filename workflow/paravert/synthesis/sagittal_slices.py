@@ -1,9 +1,9 @@
 """Synthetic sagittal slices of the lumbar spine, with the label of every vertebra and disc.
 
-Drawn in the plane, from T9 to the coccyx: lordosis and the kyphosis of the sacrum, discs of any height
-and signal, contrasts of T1, T2 and STIR and others, slices beside the midline, metal, fields of view of any
-extent. Coordinates: y in mm towards the back (columns), z in mm towards the head (against the rows).
-Levels as in `spine`: 1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
+Drawn in the plane, from T9 to the coccyx: lordosis and the kyphosis of the sacrum, discs of many
+heights and signals, contrasts of T1, T2 and STIR and others, slices beside the midline, metal,
+fields of view of many extents. Coordinates: y in mm towards the back (columns), z in mm towards the
+head (against the rows). Levels as in `spine`: 1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
 """
 
 from collections.abc import Iterator
@@ -73,12 +73,12 @@ ANY_CONTRAST_SHARE = 0.12  # of slices with signals by chance
 
 @dataclass(frozen=True)
 class SagittalSlice:
-    """A synthetic sagittal slice; each array is (rows, columns), rows towards the feet, columns to the back.
+    """A synthetic sagittal slice; arrays are (rows, columns), towards the feet and the back.
 
     image: float32, signal, 0 outside the field of view. labels: uint8, numbers of discs, vertebrae
-    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs: {level:
-    (row, column) of the disc's centre in pixels}, of the discs T11/12 to S1/2 whose centre lies in the
-    field of view; level 4.5 is L4/5.
+    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs:
+    {level: (row, column) of the disc's centre in pixels}, of the discs T11/12 to S1/2 whose centre
+    lies in the field of view, even if S1/2 is fused and not drawn; level 4.5 is L4/5.
     """
 
     image: np.ndarray
@@ -90,7 +90,7 @@ class SagittalSlice:
 def sagittal_slices(
     seed: int, index: int, images: int = 1, size_px: tuple[int, int] = (CANVAS_PX, CANVAS_PX)
 ) -> Iterator[SagittalSlice]:
-    """Yield images of one synthetic sagittal anatomy, each with another contrast, noise and field of view.
+    """Yield images of one synthetic sagittal anatomy, with random contrasts and fields of view.
 
     seed: of all anatomies. index: number of this one, from 0. images: how many. size_px: rows and
     columns of the images, at most 128 (CANVAS_PX); smaller ones show a random part about the spine.

@@ -20,8 +20,8 @@ from paravert.anatomy import SIDES
 def control_points(*rows: str, unit: float = 1.0) -> np.ndarray:
     """Return control points of outlines, float (rows, points, 2), each (x, y).
 
-    rows: one text per row, of "x,y" pairs separated by blanks, equally many in each. unit: factor of all
-    coordinates.
+    rows: one text per row, of "x,y" pairs separated by blanks, equally many in each. unit: factor
+    of all coordinates.
     """
     return unit * np.array([[pair.split(",") for pair in row.split()] for row in rows], float)
 
@@ -102,11 +102,11 @@ _GROUPS = (
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Return random offsets of outlines' control points from the mean, {side: {muscle: offsets}}.
 
-    Sides and muscles are those of `anatomy`. The offsets of a muscle are float (points, 2), (x, y), 0 on
-    average, for the points of `muscles.DRAWN` in their order, at every level, in local coordinates of the
-    left side (x to the left, y to the back): mirror the right outline afterwards. Unit: square root of the
-    area of the muscle's outline at the level, for multifidus and erector spinae of the sum of both
-    areas, because they share a septum.
+    Sides and muscles are those of `anatomy`. The offsets of a muscle are float (points, 2), (x, y),
+    0 on average, for the points of `muscles.DRAWN` in their order, the same at every level, in
+    local coordinates of the left side (x to the left, y to the back): mirror the right outline
+    afterwards. Unit: square root of the area of the muscle's outline at the level, for multifidus
+    and erector spinae of the sum of both areas, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:

@@ -23,11 +23,10 @@ class Acquisition:
     """How a phantom slice is acquired.
 
     thickness_mm: slice thickness. noise: SD of the Gaussian noise of the real and of the imaginary
-    channel; bright fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the
-    posterior edge of the image over that at the anterior edge. layers: parallel planes averaged over the
-    slice thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
-    pixels. coil: number of the coil, each uneven in its own way. Raises ValueError if layers is not an
-    odd number from 1.
+    channel, on the scale of `TissueSignal`. bias: as of `coil_profile`. layers: parallel planes
+    averaged over the slice thickness; the truth is that of the middle one. blur_px: SD of the point
+    spread function, in pixels. coil: added to the subject's seed, it selects how the coil is
+    uneven. Raises ValueError if layers is not an odd number from 1.
     """
 
     thickness_mm: float = 4.0
@@ -46,11 +45,13 @@ class Acquisition:
 class RenderedSlice:
     """One rendered phantom slice with its truth.
 
-    image: float32 (rows, columns), magnitude signal, about 0 to 1.3. labels: uint8 (rows, columns), the
-    label value 1-8 that prevails in each pixel, 0 where muscle fills less than half. fat_fraction:
-    float32 (rows, columns), mean over the muscle within each pixel, however little, 0-1; 0 where there
-    is none. csa_mm2, mean_fat_fraction: float (8,), entry k of label k + 1 (anatomy.LABELS), from the
-    subpixels: area in the image plane, 0 if absent; fat fraction 0-1, NaN if absent.
+    image: float32 (rows, columns), magnitude signal on the scale of `TissueSignal`, times the
+    coil's sensitivity. labels: uint8 (rows, columns), the label value 1-8 that fills more than half
+    of each pixel; 0 where muscle fills less than half; otherwise the value of one subpixel.
+    fat_fraction: float32 (rows, columns), mean over the muscle within each pixel, however little,
+    0-1; 0 where there is none. csa_mm2, mean_fat_fraction: float (8,), entry k of label k + 1
+    (anatomy.LABELS), from the subpixels: area in the image plane, 0 if absent; fat fraction 0-1,
+    NaN if absent.
     """
 
     image: np.ndarray
@@ -65,10 +66,10 @@ def render_planes(
 ) -> Iterator[RenderedSlice]:
     """Yield one rendered slice (image and truth) per plane through a phantom.
 
-    body: of the volunteer. planes: one or more, nearly axial, in coordinates of the body (LPS, mm, mid
-    L3 at z = 0), all with the same axes (not checked). grid: the pixels of the image, about the centre of each plane.
-    acquisition: thickness, noise and coil; the noise is drawn from the volunteer's seed and the
-    plane's position.
+    body: of the volunteer. planes: one or more, nearly axial, in coordinates of the body (LPS, mm,
+    mid L3 at z = 0), all with the same axes (not checked). grid: the pixels of the image, about the
+    centre of each plane. acquisition: thickness, noise and coil; noise and texture are drawn from
+    the volunteer's seed and the plane's position.
     """
     fine = grid.finer(SUBPIXELS)
     offsets = acquisition.thickness_mm * (
@@ -103,11 +104,12 @@ def _rendered(
 
 
 def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarray) -> MusclePoints:
-    """Return the muscle pixels of a plane through a body, with their positions relative to the spine.
+    """Return the muscle pixels of a plane through a body, positioned relative to the spine.
 
     body: of the volunteer. plane: in coordinates of the body (LPS, mm, mid L3 at z = 0). grid: the
-    pixel centres, about the plane's centre. labels: int (rows * columns,), row by row, label value of
-    each pixel of the grid, 0 outside muscle. The result keeps this order, without the pixels that are 0.
+    pixel centres, about the plane's centre. labels: int (rows * columns,), row by row, label value
+    of each pixel of the grid, 0 outside muscle. The result keeps this order, without pixels that
+    are 0.
     """
     inside = np.flatnonzero(labels)
     row, column = np.divmod(inside, grid.columns)
@@ -151,7 +153,7 @@ def _add_muscle_fat(
     fraction: np.ndarray,
     fibres: np.ndarray,
 ) -> None:
-    """Raise the signal of muscle pixels in place, by their fat fraction.
+    """Add fat and fibre texture to the signal of muscle pixels, in place.
 
     inside: (pixels,), flat indices of the muscle pixels in the middle layer. fraction, fibres:
     (pixels,), as returned by `planted_fat`. Where a layer shows no muscle, its share gets no fat.
@@ -196,11 +198,12 @@ def _acquired(
 
 
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
-    """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns), 1 in the middle.
+    """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns).
 
-    shape: (rows, columns). seed: selects how the coil is uneven; `render_planes` takes the subject's
-    seed plus `Acquisition.coil`. bias: natural logarithm of the sensitivity at the posterior edge (last
-    row) over that at the anterior edge (first row).
+    It is 1 in the middle. shape: (rows, columns). seed: selects how the coil is uneven;
+    `render_planes` takes the subject's seed plus `Acquisition.coil`. bias: natural logarithm of the
+    sensitivity at the posterior edge (last row) over that at the anterior edge (first row), on
+    average over seeds; the unevenness is proportional to it, too.
     """
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]

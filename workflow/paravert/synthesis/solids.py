@@ -5,7 +5,7 @@ anatomy is drawn in coordinates of the body, in which mid L3 lies at z = 0; `pro
 body in the scanner.
 
 An outline is a closed polygon, (vertices, 2), whose first vertex is not repeated at the end. A
-tube is a solid between outlines that are stacked in space. A plane at any angle cuts it exactly.
+tube is a solid between outlines that are stacked in space; nearly axial planes cut it.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ OUTLINE_VERTICES = 64
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
 
-    points: (k, 2), (x, y), in order round the curve. vertices: number of points of the result, evenly
-    distributed over the k parts; it need not be a multiple of k. The curve starts at the first control
-    point.
+    points: (k, 2), (x, y), in order round the curve. vertices: number of points of the result,
+    evenly distributed over the k parts; it need not be a multiple of k. The curve starts at the
+    first control point.
     """
     points = np.asarray(points, float)
     count = len(points)
@@ -45,8 +45,9 @@ def ellipse(
     """Return an ellipse, or superellipse, as a closed outline, float (vertices, 2), in mm.
 
     centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
-    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: number
-    of them in the result; they run from the end of the x radius towards that of the y radius.
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices:
+    number of them in the result; they run from the end of the x radius towards that of the y
+    radius.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -62,7 +63,7 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return a copy of an outline, (vertices, 2), with the sign of x changed: left becomes right."""
+    """Return a copy of an outline, (vertices, 2), with x negated: left becomes right."""
     return outline * (-1.0, 1.0)
 
 
@@ -96,9 +97,9 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 class Outlines:
     """Closed polygons in parallel planes, at most one per plane.
 
-    points: float (vertices, 2), in order round each polygon, the first not repeated at its end: (u, v)
-    in mm from the centre of the plane (`CutPlane`), u towards higher columns, v towards higher rows.
-    plane: int (vertices,), ascending: index of the plane that each vertex lies in.
+    points: float (vertices, 2), in order round each polygon, the first not repeated at its end:
+    (u, v), u towards higher columns, v towards higher rows; from a tube in mm from the plane's
+    centre. plane: int (vertices,), ascending: index of the plane that each vertex lies in.
     """
 
     points: np.ndarray
@@ -151,7 +152,7 @@ class CutPlane:
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "CutPlane":
-        """Return the parallel plane at a distance in mm along the normal (in an axial plane to the head)."""
+        """Return the parallel plane at a distance in mm along the normal."""
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
@@ -201,9 +202,9 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one set of outlines for each inset.
 
-        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one, all with the same
-        axes (not checked); `Outlines.plane` is their index. insets_mm: by how much each outline is moved
-        inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
+        planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one,
+        all with the same axes (not checked); `Outlines.plane` is their index. insets_mm: by how
+        much each outline is moved inwards; negative moves outwards. The two ends are not moved.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])
@@ -270,7 +271,7 @@ def _sides_of(
 
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:
-    """Return the unit normal of an end ring, away from the tube, (3,); +-z if the ring is a point."""
+    """Return the unit normal of an end ring, away from the tube, (3,); along z if it is a point."""
     normal = np.cross(ring, np.roll(ring, -1, axis=0)).sum(axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-6:

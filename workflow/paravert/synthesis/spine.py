@@ -68,7 +68,7 @@ class Spine:
         return np.stack((x, y), axis=-1)
 
     def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
-        """Return the slope of the endplates at a vertebral level: rise in z per mm towards the back.
+        """Return the slope of the endplates at a level: rise in z per mm towards the back.
 
         level: 1.0 mid L1, 5.0 mid L5; a number, or an array, whose shape the result has.
         """
@@ -76,11 +76,11 @@ class Spine:
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
-        """Return the outline of a tube nearest to a vertebral level; its rings lie in horizontal planes.
+        """Return the ring of a tube nearest to a vertebral level.
 
-        tube: in coordinates of the body (LPS, mm, mid L3 at z = 0). level: 1.0 mid L1, 5.0 mid L5;
-        beyond the tube its end ring is returned. Returns (vertices, 2), x and y in mm relative to
-        the spine's axis at `level`, in the size of this body.
+        tube: of horizontal rings, in coordinates of the body (LPS, mm, mid L3 at z = 0). level: 1.0
+        mid L1, 5.0 mid L5; beyond the tube its end ring is returned. Returns (vertices, 2), x and y
+        in mm relative to the spine's axis at `level`, in the size of this body.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
@@ -94,10 +94,10 @@ class Spine:
     ) -> Tube:
         """Return a tube, in LPS mm of the body, from outlines at vertebral levels.
 
-        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines: (rings,
-        vertices, 2), x and y in mm relative to the spine's axis, in the size of this body (not
-        multiplied by `scale`). tilted: whether the outlines lie parallel to the endplates (bones, discs)
-        or horizontally (muscles, organs).
+        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines:
+        (rings, vertices, 2), x and y in mm relative to the spine's axis, in the size of this body
+        (not multiplied by `scale`). tilted: whether the outlines lie parallel to the endplates
+        (bones, discs) or horizontally (muscles, organs).
         """
         levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
@@ -107,22 +107,22 @@ class Spine:
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
-        """Return a tube between two vertebral levels, parallel to the endplates, in LPS mm of the body.
+        """Return a tube of outlines parallel to the endplates, in LPS mm of the body.
 
         first, last: the cranial and the caudal level, 1.0 mid L1, 5.0 mid L5. shape: an outline,
-        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the same
-        at all levels, or a function that returns it for a level. rings: number of outlines if it is a
-        function.
+        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the
+        same at all levels, or a function that returns it for a level. rings: number of outlines if
+        it is a function.
         """
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
-        """Return a tube of horizontal outlines between two vertebral levels, in LPS mm of the body.
+        """Return a tube of horizontal outlines between two levels, in LPS mm of the body.
 
         first, last: the cranial and the caudal level, 1.0 mid L1, 5.0 mid L5. shape: an outline,
-        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the same
-        at all levels, or a function that returns it for a level. rings: number of outlines if it is a
-        function.
+        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the
+        same at all levels, or a function that returns it for a level. rings: number of outlines if
+        it is a function.
         """
         return self._drawn(first, last, shape, rings, tilted=False)
 
@@ -138,10 +138,10 @@ class Spine:
 def between_levels(
     level: float, levels: Sequence[float] | np.ndarray, points: np.ndarray
 ) -> np.ndarray:
-    """Return control points at a vertebral level, float (points, 2), interpolated linearly.
+    """Return control points at a level, float (points, 2), interpolated linearly.
 
-    level: 1.0 mid L1, 5.0 mid L5. levels: (levels,), ascending. points: (levels, points, 2), the
-    control points at each of them. Beyond the first and last level, those of the end are returned.
+    levels: (levels,), at least two, ascending. points: (levels, points, 2), the control points at
+    each of them. Beyond the first and last level, those of the end are returned.
     """
     lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
     share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)

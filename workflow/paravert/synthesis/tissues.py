@@ -16,8 +16,8 @@ class Tissue(IntEnum):
     """Tissue of a pixel, with its MR signal in the phantoms.
 
     Values 1 to 8 are the muscles, the label values of `anatomy.LABELS`; they are no members.
-    Attribute signal: mean; 1 is the signal of bright fluid. Attribute texture: SD of the texture
-    relative to the signal.
+    Attribute signal: mean; 1 is the signal of bright fluid; `contrast_of` varies it by subject and
+    age. Attribute texture: SD of the texture relative to the signal.
     """
 
     AIR = 0, 0.0, 0.0
@@ -88,8 +88,8 @@ class BodyPart:
 
     tube: the solid, in coordinates of the body (LPS, mm, mid L3 at z = 0). tissue: a `Tissue` or a
     label value. rim, rim_mm: tissue and width (mm) of a rim inside the outline; rim None: no rim.
-    margin_mm: by how much (mm) a part without a rim is widened. over: tissues and label values that this
-    part replaces; elsewhere it is not drawn; None: all.
+    margin_mm: by how much (mm) a part without a rim is widened. over: tissues and label values that
+    this part replaces; elsewhere it is not drawn; None: all.
     """
 
     tube: Tube
@@ -109,8 +109,9 @@ LEAN_MUSCLE = (0.17, 0.055)
 class TissueSignal:
     """Mean MR signal and texture of each tissue in one subject, indexed by tissue or label value.
 
-    signal: float32 (TISSUES,), where TISSUES is 1 + the largest value of `Tissue`; 1 is the signal of
-    bright fluid. texture: float32 (TISSUES,), SD of the texture relative to the signal.
+    signal: float32 (TISSUES,), where TISSUES is 1 + the largest value of `Tissue`; of muscles
+    without the fat in them. In T2-weighted phantoms 1 is the signal of bright fluid; Dixon images
+    have another scale. texture: float32 (TISSUES,), SD of the texture relative to the signal.
     """
 
     signal: np.ndarray
@@ -118,20 +119,20 @@ class TissueSignal:
 
     @property
     def lean(self) -> float:
-        """Signal of muscle without fat; 1 is the signal of bright fluid."""
+        """Signal of muscle without the fat in it, on the scale of `signal`."""
         return float(self.signal[LABEL_VALUES[0]])
 
     @property
     def fat(self) -> float:
-        """Signal of fat within muscle: 95 % of that of subcutaneous fat; 1 is the signal of bright fluid."""
+        """Signal of fat within muscle, on the scale of `signal`: 95 % of that of Tissue.FAT."""
         return 0.95 * float(self.signal[Tissue.FAT])
 
 
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
     """Return the T2 contrast of one subject: mean signal and texture of each tissue.
 
-    seed: of the random deviations from the signal of each `Tissue`. age_years: bone marrow becomes
-    brighter and discs darker with age. A pure function of its arguments.
+    seed: of the random deviations. age_years: with age Tissue.MARROW becomes brighter, NUCLEUS and
+    INNER_ANNULUS darker. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)

@@ -27,10 +27,10 @@ BACK_MM = 37.0  # spine's axis to the posterior border of the abdominal wall
 class Trunk:
     """Size of a subject's trunk, in mm.
 
-    half_width_mm: half the width of the abdomen without subcutaneous fat. front_mm: distance of the
-    anterior abdominal wall from the foremost point of the spine's axis. wall_mm: largest thickness of
-    the wall. fat_mm: thickness of the subcutaneous fat behind L3. female: whether the subject is a
-    woman, whose hips are wider.
+    half_width_mm: half the width of the abdomen without subcutaneous fat, at L1 and L4. front_mm:
+    distance of the anterior abdominal wall from the foremost point of the spine's axis. wall_mm:
+    largest thickness of the wall in front of the spine's axis; behind it is 1.2 mm more. fat_mm: as
+    `Volunteer.subcutaneous_mm`. female: whether the subject is a woman, whose hips are wider.
     """
 
     half_width_mm: float
@@ -50,9 +50,10 @@ class Trunk:
         )
 
     def fat_at(self, level: float) -> float:
-        """Return the thickness in mm of the fat behind the muscles at a vertebral level.
+        """Return the thickness in mm of skin and fat behind the muscles at a vertebral level.
 
-        level: 1.0 mid L1, 5.0 mid L5. It is largest at L5.
+        level: 1.0 mid L1, 5.0 mid L5. It is `fat_mm` at L3 and largest at L5; the rounding of the
+        skin adds to it.
         """
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
@@ -62,7 +63,7 @@ class Trunk:
 def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
     """Return the size of a volunteer's trunk, from sex, height and weight.
 
-    rng: random deviations from the mean.
+    rng: random deviations from the mean. `fat_mm` is copied from the volunteer.
     """
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
@@ -81,8 +82,8 @@ def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterato
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. trunk: its size. spine: axis along which
-    they lie. muscles: {label value: tube}, at least 5 to 8 (erector
-    spinae and multifidus), which skin and fat cover; others are not used.
+    they lie. muscles: {label value: tube}, at least 5 to 8 (erector spinae and multifidus), which
+    skin and fat cover; others are not used.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
@@ -223,7 +224,7 @@ def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPar
 
 
 def _hip(spine: Spine, side: int, crest: float, hip: Hip) -> Iterator[BodyPart]:
-    """Yield gluteal muscles, iliacus and iliac wing of one side. crest: level of the iliac crest."""
+    """Yield gluteal muscles, iliacus and iliac wing of a side. crest: level of the iliac crest."""
 
     def wing(level: float) -> np.ndarray:
         drawn = between_levels(level - crest, WING_LEVELS, WING)

@@ -52,8 +52,8 @@ class Cleft:
 
     side: 1 left, -1 right. levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). place:
     position of its opening across the muscle, 0 at the medial edge, 1 at the lateral edge.
-    width_mm: of the opening; depth_mm: of the wedge; lean_mm: lateral offset of its tip: all for a
-    body height of 178 cm.
+    width_mm, depth_mm: at the muscle's surface, and from there to the tip, midway between these
+    levels; a tenth at the ends. lean_mm: lateral offset of its tip. All for a height of 178 cm.
     """
 
     side: int
@@ -97,8 +97,8 @@ class PsoasCourse:
 class Variation:
     """How a body differs from the phantoms.
 
-    lost: (8,), fraction (0-1) of each muscle's area replaced by fat within its fascia (atrophy), entry k
-        of label k + 1 (anatomy.LABELS).
+    lost: (8,), fraction (0-1) of each muscle's area replaced by fat within its fascia (atrophy),
+        entry k of label k + 1 (anatomy.LABELS).
     correction: how far outlines are moved from the drawn to the real mean shape (`shape_modes`), 0
         none, 1 full; None: drawn outlines with random offsets.
     shape: factor of the SD of the shape modes, by which outlines vary between people; used only if
@@ -138,7 +138,7 @@ PHANTOM = Variation()
 OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
 # Erector spinae and multifidus are large or small together, and the multifidus is somewhat smaller than
 # in the phantoms: mean and SD of MF / (MF + ES) are near those of real masks (docs/septum.md).
-BACK_CORRELATION = 0.5  # of the logarithms of the areas of erector spinae and multifidus
+BACK_CORRELATION = 0.5  # of OF_MUSCLE and OF_LEVEL of erector spinae and multifidus
 MEAN_LOG_FACTOR = {"multifidus": np.array((-0.1, -0.1, -0.12, -0.05, -0.15))}  # L1 to L5
 # `Variation.correction`: lowest, most frequent and highest value; `Variation.shape`: range.
 CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
@@ -156,8 +156,8 @@ CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4
 # Ranges of the values of `PsoasCourse`; shifts in mm per level.
 LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
 KIDNEY_SD = (6.0, 6.0, 0.3)  # x and y in mm, vertebral levels
-# The cleft between longissimus and iliocostalis: fraction of sides with one, and ranges of the
-# values of `Cleft`.
+# The cleft between longissimus and iliocostalis: limit of the draw of presence (0.79 of the sides
+# have one), and ranges of the values of `Cleft`.
 CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
@@ -166,9 +166,9 @@ FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Ti
 class _Strands:
     """Ranges (low, high) from which strands of one kind are drawn.
 
-    count: number. first, length: cranial end and length, vertebral levels. x_mm, y_mm: position, x
-    on a random side. drift_sd_mm: SD of the shift per level. radius_mm: radius, uniform on a
-    logarithmic scale.
+    count: number, high excluded. first, length: cranial end and length, vertebral levels. x_mm,
+    y_mm: position, x on a random side. drift_sd_mm: SD of the shift per level. radius_mm: radius,
+    uniform on a logarithmic scale.
     """
 
     count: tuple[int, int]

@@ -28,9 +28,10 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 
 
 def spinous_tip_mm(level: float) -> float:
-    """Return the distance in mm of the tips of the spinous processes behind the spine's axis, at a level.
+    """Return how far the tips of the spinous processes lie behind the spine's axis, in mm.
 
-    level: vertebral level, 1.0 mid L1, 5.0 mid L5. For a body height of 178 cm.
+    level: vertebral level, 1.0 mid L1, 5.0 mid L5; linear between vertebrae. For a body height of
+    178 cm.
     """
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
@@ -232,7 +233,7 @@ def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
-    random end of the cord and positions of the roots.
+    random end of the cord, and positions and sizes of the roots.
     """
     end = 1.35 + rng.normal(0, 0.15)
     yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)

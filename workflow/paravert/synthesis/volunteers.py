@@ -75,14 +75,15 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject; its body depends on these values alone (see `body_of`).
+    """One phantom subject; `body_of` makes its body from these values.
 
-    subject: its code, "S0001" on in the paper's cohort, "T0001" on in the general population. sex: "F"
-    or "M". age_years, height_cm, weight_kg: at the examination.
+    subject: its code, "S0001" on in the paper's cohort, "T0001" on in the general population.
+    sex: "F" or "M". age_years, height_cm, weight_kg: at the examination.
     area_mm2, fat_fraction: (8, 5), row k of label k + 1 (anatomy.LABELS), columns mid L1 to mid L5:
-    true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in between.
-    subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the individual
-    shape and texture.
+    area of the horizontal section of the muscle's outline in mm2, of which other parts may cover
+    some, and true fat fraction, 0-1; linear in between.
+    subcutaneous_mm: thickness of skin and fat behind the spinous process of L3, which is drawn
+    about 4 mm thicker. seed: of the individual shape and texture.
     """
 
     subject: str
@@ -101,30 +102,30 @@ class Volunteer:
         return self.weight_kg / (self.height_cm / 100) ** 2
 
     def area_at(self, label: int, level: float | np.ndarray) -> np.ndarray:
-        """Return the true area in mm2 of a muscle's horizontal section at a vertebral level.
+        """Return the area in mm2 of the horizontal section of a muscle's outline at a level.
 
-        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; a number,
-        or an array, whose shape the result has. Above mid L1 and below mid L5 the area is that of L1 or
-        L5.
+        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; a
+        number, or an array, whose shape the result has. Above mid L1 and below mid L5 the area is
+        that of L1 or L5, from which `muscle_tubes` tapers the muscles off.
         """
         return np.interp(level, LEVELS, self.area_mm2[label - 1])
 
     def fat_fraction_at(self, label: int, level: float) -> float:
         """Return the true fat fraction, 0-1, of a muscle at a vertebral level.
 
-        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; above mid
-        L1 and below mid L5 the fraction is that of L1 or L5.
+        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; above
+        mid L1 and below mid L5 the fraction is that of L1 or L5.
         """
         return float(np.interp(level, LEVELS, self.fat_fraction[label - 1]))
 
 
 def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
-    """Return a cohort of phantom subjects: the paper's for a count of 22, otherwise a general population.
+    """Return a cohort of phantom subjects: for 22 the paper's, otherwise a general population.
 
     seed: of the random values. count: number of volunteers. A member of the population depends on
-    seed and index alone, so a larger cohort extends a smaller one. The paper's cohort depends on
-    the seed only, because its means and ranges are met exactly. Raises ValueError if count is below
-    1.
+    seed and index alone (`population_member`), so a larger cohort extends a smaller one. The
+    paper's cohort meets the ranges of PAPER_COHORT exactly, its means up to rounding. Raises
+    ValueError if count is below 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
@@ -198,7 +199,7 @@ def _with_muscles(
     weight: float,
     spread: float = 1.0,
 ) -> Volunteer:
-    """Return a volunteer with random muscles. spread: factor of the SD between people."""
+    """Return a volunteer with random muscles. spread: factor of most SDs between people."""
     bmi = weight / (height / 100) ** 2
     size = rng.normal(0, 0.09 * spread)
     fat = rng.normal(0, 0.28 * spread)
