@@ -52,7 +52,7 @@ def test_the_console_script_and_the_module_are_the_same_program(environment, tmp
 
 
 def test_a_command_of_the_installed_package_works(environment, tmp_path):
-    out = tmp_path / "README.md"
+    out = tmp_path / "a new folder/README.md"
     run(environment / "bin/paravert", "write_dictionary", "--out", out, folder=tmp_path)
     assert out.read_text() == (REPOSITORY / "results/README.md").read_text()
 

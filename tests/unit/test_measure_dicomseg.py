@@ -484,3 +484,17 @@ def test_two_visits_are_one_patient_with_two_studies(tmp_path):
     assert first.PatientID == second.PatientID == "A"
     assert first.StudyInstanceUID != second.StudyInstanceUID
     assert first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_scans_that_become_visits_of_one_subject_become_one_patient(tmp_path):
+    for scan in ("A_1", "A_2"):
+        put_stack(tmp_path / scan, 1, random_labels((3, 20, 20)), AFFINES["axial"])
+    segment, sheet = segment_table(tmp_path, ("A_1", "A_2")), tmp_path / "sheet.csv"
+    for text, patients in (
+        ("subject,images\nA_1,a\nA_2,b\n", ["A_1", "A_2"]),
+        ("subject,visit,images\nA,1,a\nA,2,b\n", ["A", "A"]),
+    ):
+        sheet.write_text(text)
+        dicomseg(segment, tmp_path, tmp_path / "out.parquet", MODEL, sheet=sheet)
+        files = [tmp_path / scan / "dicomseg/stack-01.dcm" for scan in ("A_1", "A_2")]
+        assert [pydicom.dcmread(file).PatientID for file in files] == patients

@@ -113,6 +113,13 @@ def the_table_is_cut_off(shard):
     table.write_bytes(table.read_bytes()[:-100])
 
 
+def the_footer_is_damaged(shard):
+    table = shard.table("convert_dicom")
+    content = bytearray(table.read_bytes())
+    content[-60:-40] = b"\xff" * 20
+    table.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,6 +129,7 @@ def the_table_is_cut_off(shard):
         a_subject_is_removed,
         patterns_change,
         the_table_is_cut_off,
+        the_footer_is_damaged,
     ],
 )
 def test_conversion_from_something_else_is_stale(shard, change):

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from paravert import shard_tables, shards
-from paravert.errors import Caution, Reason, SubjectFault
+from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.shards import Product, Task
 from waiting import wait_until
 
@@ -485,3 +486,29 @@ def test_an_error_in_a_stage_leaves_neither_marks_nor_scratch(previewed, stages,
         previewed("S1", "S2", "S3")
     assert not list((tmp_path / "subjects").glob("*/.draw_preview*"))
     assert (tmp_path / "subjects/S1/preview.json").exists()
+
+
+@pytest.mark.parametrize("read", [shard_tables.read_outcomes, shard_tables.read_shard_rows])
+def test_a_table_that_is_not_there_is_told(tmp_path, read):
+    with pytest.raises(
+        InputError, match="none.parquet: no such file, expected the table of a step"
+    ):
+        read(tmp_path / "none.parquet")
+
+
+OTHER_START_METHOD = """
+import multiprocessing
+from paravert.shards import worker_pool
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    with worker_pool(2) as pool:
+        print(sum(pool.map(abs, [-1, -2])))
+"""
+
+
+def test_workers_live_where_python_starts_processes_by_a_server(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(OTHER_START_METHOD)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"

@@ -463,6 +463,7 @@ def write_dictionary(
 
     Each cohort table has a section; at the end are the codes of quarantine and warnings.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(dictionary(), encoding="utf-8")
 
 

@@ -373,8 +373,7 @@ def _expected_conversions(
 def made_from(table: Path) -> str | None:
     """Return the digest (hexadecimal) of what a table of a shard or of the cohort was made from.
 
-    table: path of the Parquet file. None if it is not Parquet or contains no digest;
-    FileNotFoundError if it does not exist.
+    table: path of the Parquet file. None if it is missing, not Parquet or contains no digest.
     """
     try:
         return read_made_from(table)
@@ -393,9 +392,9 @@ def check_shard_tables(
     The tables are those of COHORT_STEPS: of all steps but dicomseg. folder: contains one folder of
     tables per shard. plan: {shard: subjects}, from `shard_plan`. settings: {step: settings}, from
     `step_settings`. rows: {subject: row of the subject sheet as {column: text}}. The error is about
-    the first table that is not Parquet, lists other subjects, or was made from other settings or
-    another table of an earlier step. FileNotFoundError if a table is missing. What convert_dicom
-    depends on (`conversion_inputs`) is not compared.
+    the first table that is missing or not Parquet, lists other subjects, or was made from other
+    settings or another table of an earlier step. What convert_dicom depends on
+    (`conversion_inputs`) is not compared.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

@@ -4,7 +4,8 @@ The metadata hold the outcome of every subject: analysed, or quarantined and why
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,8 +56,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
     Shard table: Parquet file with the rows of one step for a group of subjects. Outcome: whether
     the subject was analysed or quarantined, with reason and warnings. Raises InputError if the file
-    is not Parquet or not a shard table, OSError if it cannot be read (FileNotFoundError if there is
-    none).
+    is missing or not a shard table, OSError if it may not be read.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -68,17 +68,15 @@ def read_made_from(path: Path) -> str | None:
     """Return the digest (hexadecimal) of what a table was made from; None if it has none.
 
     The digest is in the metadata of the Parquet file of a shard or of the cohort. Raises InputError
-    if the file is not Parquet, OSError if it cannot be read (FileNotFoundError if there is none).
+    if the file is missing or not Parquet, OSError if it may not be read.
     """
     made_from = _metadata(path).get(b"made_from")
     return made_from and made_from.decode()
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:
-    try:
+    with _damage_told(path):
         return pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise _damaged(path) from error
 
 
 def read_shard_rows(path: Path) -> pa.Table:
@@ -87,8 +85,20 @@ def read_shard_rows(path: Path) -> pa.Table:
     Shard table: Parquet file with the rows of one step for a group of subjects. Raises InputError
     if the file is missing or damaged, OSError if it may not be read.
     """
-    try:
+    with _damage_told(path):
         return pq.read_table(path)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Raise InputError if a Parquet file is missing or damaged.
+
+    Arrow raises OSError without errno for a damaged footer.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(path, "no such file, expected the table of a step") from None
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

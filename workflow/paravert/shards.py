@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -324,7 +325,7 @@ class _Shard:
         self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
         """Yield the results of jobs from worker processes, until one of these dies."""
-        with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
+        with worker_pool(workers) as pool:
             for future in as_completed([pool.submit(work, job) for job in jobs]):
                 with suppress(BrokenProcessPool):
                     yield future.result()
@@ -467,7 +468,15 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
     return write(task, made, scratch)
 
 
-def end_with(parent: int) -> None:
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of worker processes that end when this process ends, even if it is killed.
+
+    The processes are forked, so they share what this one has loaded, whatever the Python version.
+    """
+    return ProcessPoolExecutor(workers, get_context("fork"), _end_with, (os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
     """Start a background thread that ends this worker process when its parent process has ended.
 
     parent: id of the process that started this one (os.getppid()), compared every WATCH_SECONDS

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from paravert import __version__
 from paravert.archive.headers import ArchiveFile, read_files
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.provenance import digest
-from paravert.shards import end_with
+from paravert.shards import worker_pool
 
 FILES_PER_CHUNK = 50
 CHUNKS_PER_WORKER = 4  # waiting, so that no worker is idle
@@ -235,7 +235,7 @@ def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[
         return
     names = iter(chunks)
     running: dict[Future, str] = {}
-    with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
+    with worker_pool(workers) as pool:
         while True:
             while len(running) < CHUNKS_PER_WORKER * workers and (name := next(names, None)):
                 running[pool.submit(_read_chunk, chunks[name])] = name

@@ -12,7 +12,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +38,7 @@ from paravert.archive.visits import (
 )
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.nifti import SUFFIXES
-from paravert.shards import end_with
+from paravert.shards import worker_pool
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +231,7 @@ def _assess_all(ways: Sequence[partial], workers: int) -> list[Assessment]:
     bar = partial(tqdm, total=len(ways), unit=" examinations", disable=None)
     if workers == 1:
         return list(bar(map(_call, ways)))
-    with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
+    with worker_pool(workers) as pool:
         at_once = max(1, min(MOST_AT_ONCE, len(ways) // workers // 8))
         return list(bar(pool.map(_call, ways, chunksize=at_once)))
 

@@ -29,6 +29,7 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
 )
 from paravert.provenance import digest, file_sha256
+from paravert.shard_tables import read_outcomes
 from paravert.sheet import read_sheet, scan_of
 from paravert.subject_folder import SubjectFolder, stack_name
 
@@ -213,7 +214,9 @@ def dicomseg(
     _check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
     do = partial(_write_subject, folder, model_sha256, subject_of)
-    shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers)
+    scans = {outcome.subject for outcome in read_outcomes(segment)}
+    own = {scan: {"subject": subject_of[scan]} for scan in scans & subject_of.keys()}
+    shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers, own=own)
 
 
 def _write_subject(
