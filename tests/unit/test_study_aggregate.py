@@ -148,13 +148,17 @@ def test_a_muscle_that_is_labelled_in_one_stack_alone_has_areas_and_no_volume(ta
     area.loc[unknown, "csa_reason"] = "not-labelled"
     fat.loc[unknown, [f"fat_fraction_{method}" for method in FAT_METHODS]] = None
     fat.loc[unknown, [f"reason_{method}" for method in FAT_METHODS]] = "not-labelled"
-    muscles = cohort_muscles(cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject"))
+    slices = cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject")
+    muscles = cohort_muscles(slices)
     row = muscle(muscles)
     assert (row.slices, row.csa_mean_mm2, row.coverage_mm) == (1, 1000, 4)
     assert row.fat_fraction == pytest.approx(0.1)
     assert row[["volume_ml", "lean_volume_ml", "csa_reason"]].isna().all()
     assert muscles[muscles.muscle != "psoas_major"].volume_ml.notna().all()
     assert muscle(muscles, "multifidus", "right").csa_reason == "absent"
+    subject = subject_of(muscles, slices)
+    assert np.isnan(subject.fat_fraction)
+    assert subject.fat_fraction_reason == "not-labelled"
 
 
 def test_the_configured_method_becomes_the_fat_fraction(tables):

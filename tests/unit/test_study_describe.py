@@ -212,6 +212,19 @@ def test_masks_of_every_second_slice_are_compared_at_a_level(tmp_path):
     assert found["truth_mm2"] == pytest.approx(np.interp(3.5, slices.level_position, areas))
 
 
+def test_who_lacks_the_level_is_not_compared_there(tmp_path):
+    write_cohort(tmp_path, 3)
+    file = tmp_path / "levels.parquet"
+    levels = pd.read_parquet(file)
+    lacking = (levels["subject"] == "S0002") & (levels["level"] == "L3/4")
+    levels.loc[lacking, "level_reason"] = "no-such-level"
+    levels.to_parquet(file)
+    overlap = held_out_rows(read_frame(tmp_path, codebook.OVERLAP))
+    found = compared_areas(tmp_path, overlap, StandardLevel("L3/4", 3, 3))
+    assert set(found["L3/4"]["subject"]) == {"S0001", "S0003"}
+    assert set(found[ALL_SLICES]["subject"]) == {"S0001", "S0002", "S0003"}
+
+
 # --- descriptions --------------------------------------------------------------------------------
 
 
@@ -255,7 +268,7 @@ def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle(
     muscles = frames(4)["muscles"]
     table = fat_methods(muscles, dict.fromkeys(muscles.subject, "otsu_subject")).set_index("method")
     assert list(table.index) == list(FAT_METHODS)
-    assert (table.n_psoas_major == 8).all()
+    assert (table.n_psoas_major == 4).all()
     assert table.mean_psoas_major["otsu_muscle"] > table.mean_psoas_major["otsu_subject"]
     for method in ("otsu_muscle", "otsu_muscle_slice"):
         assert "lean muscle" in table.caveat[method]
@@ -277,10 +290,10 @@ def test_dixon_is_among_the_fat_methods_where_somebody_has_it():
     assert list(table.index) == [*FAT_METHODS, "dixon", "eroded_linear_spread"]
     assert table.mean_psoas_major["dixon"] == pytest.approx(0.2)
     assert table.mean_psoas_major["eroded_linear_spread"] == pytest.approx(0.4)
-    assert table.n_psoas_major["eroded_linear_spread"] == 6
+    assert table.n_psoas_major["eroded_linear_spread"] == 3
     shown = fat_methods_text(table.reset_index())["Psoas major, %"]
-    assert (shown["dixon"], shown["eroded_linear_spread"]) == ("20.0 (2)", "40.0 (6)")
-    assert table.n_psoas_major["dixon"] == 2
+    assert (shown["dixon"], shown["eroded_linear_spread"]) == ("20.0 (1)", "40.0 (3)")
+    assert table.n_psoas_major["dixon"] == 1
     assert "T1 and T2*" in table.caveat["dixon"]
 
 

@@ -10,11 +10,12 @@ from scipy import stats
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, level_number
-from paravert.study.data_frames import read_by_scan
+from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.level_areas import areas_at_levels
 from paravert.study.result_tables import BOOTSTRAP, LEAST_RESAMPLED, too_few_to_resample
 from paravert.study.scans import scan_keys, scan_names
 from paravert.study.standard_level import ALL_SLICES, StandardLevel
+from paravert.tables import NO_SUCH_LEVEL
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -262,8 +263,10 @@ def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.Dat
     counts = counts[[*names, "pixels_truth", "pixels_prediction", "pixel_mm2"]]
     counts = counts.astype({"muscle": object, "side": object})
     masked = counts[slice_keys].drop_duplicates()
+    lacking = _scans_without(cohort, level)
     parts = []
     for part in read_by_scan(cohort, codebook.SLICES, PLACE_COLUMNS):
+        part = part[~scan_names(part).isin(lacking)]
         own = part.merge(masked, on=slice_keys).astype({"muscle": object, "side": object})
         if own.empty:
             continue
@@ -285,6 +288,12 @@ def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.Dat
     areas = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
     values = areas[list(AREA_COLUMNS)].astype(float)
     return _with_both_sides(areas[values.notna().all(axis=1) & (values > 0).any(axis=1)])
+
+
+def _scans_without(cohort: Path, level: float) -> set[str]:
+    """Return the names of the scans of people who lack a vertebra or disc of this name (n_lumbar)."""
+    conditions = [("level_position", "==", level), ("level_reason", "==", NO_SUCH_LEVEL)]
+    return set(scan_names(read_frame(cohort, codebook.LEVEL_TABLE, ["subject"], conditions)))
 
 
 def _agreement(pairs: pd.DataFrame) -> dict:

@@ -235,7 +235,10 @@ def cohort_subjects(
     rows["volume_ml"] = groups.sums(muscles.volume_ml, everything)
     rows["lean_volume_ml"] = groups.sums(_lean_volume_ml(muscles), everything)
     rows["fat_fraction"] = groups.joined_fat(muscles.fat_fraction, muscles.volume_ml, everything)
-    rows["fat_fraction_reason"] = _reasons(muscles, ["subject"]).reindex(rows.index)
+    reasons = _reasons(muscles, ["subject"]).reindex(rows.index)
+    unknown = slices[slices.csa_reason.isin([NOT_LABELLED, REVIEW_FAILED])].groupby("subject")
+    other = reasons.where(reasons != ABSENT).fillna(unknown.csa_reason.first())
+    rows["fat_fraction_reason"] = other.fillna(reasons)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
     rows = rows.join(_sequences(slices))
     rows["fat_fraction_method"] = slices.groupby("subject").fat_fraction_method.first()

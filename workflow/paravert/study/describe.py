@@ -252,8 +252,8 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
     has it. muscles: the cohort table `muscles`, one scan per subject. chosen: by subject the name of
     the method that gives the column fat_fraction; one of these that leaves out the muscle's outermost
     pixels ("eroded_linear") has a further row, over the subjects that have it. Columns: method,
-    meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle>
-    subjects and sides that have a value by the method. Source of the caveats: docs/fat_estimators.md;
+    meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over both sides of
+    the n_<muscle> subjects who have a value by the method. Source of the caveats: docs/fat_estimators.md;
     Wesselink et al. 2024.
     """
     method_of = muscles["subject"].map(chosen)
@@ -267,8 +267,9 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
         else:
             own = muscles[f"fat_fraction_{method}"]
         for muscle in MUSCLES:
-            values = own[muscles["muscle"] == muscle]
-            row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": int(values.count())}
+            values = own[muscles["muscle"] == muscle].dropna()
+            subjects = muscles.loc[values.index, "subject"].nunique()
+            row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": subjects}
         if method != DIXON or any(row[f"n_{muscle}"] for muscle in MUSCLES):
             rows.append(row | {"caveat": FAT_CAVEATS[method.removeprefix(ERODED)]})
     return pd.DataFrame(rows)

@@ -481,7 +481,7 @@ def _with_interval(row: Mapping, name: str) -> str:
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: from `describe.fat_methods`. Cells: mean (number of values, a subject and side each). The last
+    table: from `describe.fat_methods`. Cells: mean (number of subjects). The last
     two columns, meaning and caveat, are sentences.
     """
     shown = pd.DataFrame({"Method": table["method"]})
