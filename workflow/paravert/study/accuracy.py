@@ -60,14 +60,14 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    overlap: from `held_out_rows`: rows of the cohort table `overlap` in which the network can be tested;
-    rows without IoU (muscle absent in mask and prediction) are left out. samples, seed: number of
-    samples and random seed of the bootstrap over subjects. Columns: muscle, side, n_slices,
-    n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
-    <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
-    <score>_lowest. covariance: how the intervals were made. note: why there are none, with fewer than
-    LEAST_RESAMPLED (5) subjects. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side
-    without rows the counts are 0 and the scores NaN.
+    overlap: from `held_out_rows`; rows without IoU (muscle absent in mask and prediction) are left
+    out, those that failed the review by eye are not. samples, seed: number of samples and random
+    seed of the bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects. For each
+    score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval <score>_low_95 and
+    <score>_high_95, <score>_lower_quartile, <score>_upper_quartile, <score>_lowest. covariance: how
+    the intervals were made. note: why there are none, with fewer than LEAST_RESAMPLED (5) subjects.
+    iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side without rows the counts are
+    0 and the scores NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -150,13 +150,14 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the agreement of areas by prediction and by manual mask over subjects, per level.
 
     areas: {level: data frame with one row per subject, muscle and side and the areas truth_mm2 and
-    prediction_mm2}, from `compared_areas`, which adds the rows of side "both" (left + right). One row
-    per level, muscle and side (left, right, both). Columns: level, muscle, side, n_subjects, df
-    (n_subjects - 1); truth_mean_mm2, prediction_mean_mm2; of the differences prediction - mask the mean
-    bias_mm2, the SD sd_mm2 and the Bland-Altman limits lower_limit_mm2, upper_limit_mm2; the intraclass
-    correlation icc_2_1 with its 95 % interval icc_low_95, icc_high_95, null with fewer than LEAST_COMPARED
-    (5) subjects; median_absolute_difference_percent, in % of the mask's area where that is not 0. Any
-    other value that needs more subjects than there are is null, too.
+    prediction_mm2}, from `compared_areas`, which adds the rows of side "both" (left + right). One
+    row per level, muscle and side (left, right, both). Columns: level, muscle, side, n_subjects, df
+    (n_subjects - 1, not below 0); truth_mean_mm2, prediction_mean_mm2; of the differences
+    prediction - mask the mean bias_mm2, the SD sd_mm2 and the Bland-Altman limits lower_limit_mm2,
+    upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 % interval icc_low_95,
+    icc_high_95, null with fewer than LEAST_COMPARED (5) subjects;
+    median_absolute_difference_percent, in % of the mask's area where that is not 0. Any other value
+    that needs more subjects than there are is null, too.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}
@@ -170,11 +171,11 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def paired_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the area of each muscle in each slice by manual mask and by prediction, in mm2.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask. One
-    row per slice, muscle and side that is in the mask or the prediction; rows with review_failed (labels
-    that failed the review by eye) are left out. Columns: subject, muscle, side, truth_mm2,
-    prediction_mm2. Visit, stack and slice are not kept: the areas are compared within a row or averaged
-    per subject.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    One row per slice, muscle and side that is in the mask or the prediction; rows with
+    review_failed (labels that failed the review by eye) are left out. Columns: subject, muscle,
+    side, truth_mm2, prediction_mm2 (null if pixels_prediction is); visit, stack and slice are not
+    kept.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
@@ -192,14 +193,14 @@ def paired_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
 def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
-    As csa_mean_mm2 of the study, each is the mean over the slices that show the muscle: truth_mm2 over
-    those in which the mask does, prediction_mm2 over those in which the prediction does. So a muscle that
-    the network misses at its ends has a larger mean, as in the study. overlap: rows of the cohort table
-    `overlap`, one per slice, muscle and side with a manual mask; slices of all scans of a subject count
-    alike. One row per subject, muscle and side (left, right, and both, the sum of the two means; no row if
-    a side is missing). Columns: subject, muscle, side, truth_mm2, prediction_mm2. A mean is 0 if its
-    source shows the muscle in no slice; if neither does, there is no row. Rows with review_failed are
-    left out.
+    As csa_mean_mm2 of the study, each is the mean over the slices that show the muscle: truth_mm2
+    over those in which the mask does, prediction_mm2 over those in which the prediction does. So a
+    muscle that the network misses at its ends has a larger mean, as in the study. overlap: rows of
+    the cohort table `overlap` with known pixels_prediction, one per slice, muscle and side with a
+    manual mask; slices of all scans of a subject count alike. One row per subject, muscle and side
+    (left, right, and both, the sum of the two means; no row if a side is missing). Columns:
+    subject, muscle, side, truth_mm2, prediction_mm2. A mean is 0 if its source shows the muscle in
+    no slice; if neither does, there is no row. Rows with review_failed are left out.
     """
     areas = paired_slice_areas(overlap)
     shown = areas.assign(**{name: areas[name].where(areas[name] > 0) for name in AREA_COLUMNS})
@@ -238,13 +239,14 @@ def compared_areas(
 ) -> dict[str, pd.DataFrame]:
     """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
-    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects that the
-    network was not trained on. level: the standard level, the vertebra or disc at which the study compares
-    scans. Keys: "all slices", for each one's mean over the slices that show the muscle; before it, if
-    `level.used` (at least 80 % of the subjects have values there), the name of the standard level, such
-    as "L3/4", for areas interpolated there between the slices of a scan (as in the cohort table `levels`). The frames have the columns of
-    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2, means over the
-    scans (or all slices) of a subject; a muscle and side that neither mask nor prediction shows has no row.
+    cohort: folder of the cohort tables. overlap: from `held_out_rows`. level: the standard level,
+    the vertebra or disc at which the study compares scans. Keys: "all slices", with
+    `subject_areas`; before it, if `level.used` (at least 80 % of the subjects have values there),
+    the name of the standard level, such as "L3/4", for areas interpolated there by
+    `areas_at_levels` between those slices of a scan that have a manual mask, means over the scans
+    of a subject. The frames have the columns of `subject_areas`: subject, muscle, side (left,
+    right, both), truth_mm2, prediction_mm2. A muscle and side has no row if neither mask nor
+    prediction shows it, or if an area at the level is unknown.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:
@@ -253,7 +255,7 @@ def compared_areas(
 
 
 def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Return the areas at a level, see `subject_areas`, interpolated as in the table levels.
+    """Return the areas at a level, see `compared_areas`.
 
     Slices without a mask are passed over: masks of every second slice are compared too.
     """
@@ -372,8 +374,8 @@ def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
 def if_enough(ratings: np.ndarray) -> np.ndarray:
     """Return paired measurements as they are, but none of them if there are too few subjects.
 
-    ratings: (subjects, measurements); of fewer than LEAST_COMPARED (5) subjects the result is empty. Of
-    two or three the ICC may be -34, and the smallest detectable change next to nothing, by chance.
+    ratings: (subjects, measurements); of fewer than LEAST_COMPARED (5) subjects the result is
+    empty, because an ICC or a smallest detectable change would be due to chance.
     """
     return ratings if len(ratings) >= LEAST_COMPARED else ratings[:0]
 
@@ -382,9 +384,8 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Return slope and p value of the regression of measured - truth on the mean of the two.
 
     It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the
-    same unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all means
-    are equal.
-    Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
+    same unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all
+    means are equal. Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
     mean = (measured + truth) / 2

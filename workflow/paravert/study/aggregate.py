@@ -38,14 +38,15 @@ def cohort_slices(
 ) -> pd.DataFrame:
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
-    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS; their
-    column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
-    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction, those of the
-    whole mask where nothing is left without these pixels. In subjects with Dixon images fat_fraction is
-    always the Dixon value of the whole mask. fat_fraction_eroded is by the same method in the mask
-    without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is
-    absent, null if unknown. stack_id is still named stack. Not yet there: covariates and the column
-    doubtful. Raises pandas.errors.MergeError for repeated keys.
+    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS;
+    their column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
+    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction, those of
+    the whole mask where they are null. In a scan with Dixon images fat_fraction is the Dixon value
+    of the whole mask, null where a stack has no such images. fat_fraction_eroded is by the same
+    method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0
+    if the muscle is absent, null if unknown. stack_id is still named stack. Not yet there:
+    covariates and the column doubtful; added: fat_fraction_method. Raises pandas.errors.MergeError
+    for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
@@ -145,9 +146,10 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     each subject have a row. Areas are means, SD and maximum over the slices that show the muscle.
     Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier stack,
     where the same tissue would be counted twice. The volume is null if the area is unknown in one
-    of the other slices, because the muscle is not labelled or failed the review. A muscle that no
-    slice shows has volume 0 and 0 slices; its area is null. A muscle unknown in all slices has null
-    in all of these; csa_reason says why.
+    of the other slices, because the muscle is not labelled or failed the review. The fat fraction
+    is that of the slices where it is known; fat_fraction_valid tells if these are all. A muscle
+    that no slice shows has 0 slices, and volume 0 if it is unknown in none; its area is null. A
+    muscle unknown in all slices has null in all of these; csa_reason says why.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -220,12 +222,13 @@ def cohort_subjects(
     """Return one row per analysed subject: sums over muscles, areas per height squared, asymmetry, fat.
 
     muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
-    `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from `cohort_slices`.
-    convert, segment: rows of the analysed scans in the shard tables tables.CONVERT and tables.SEGMENT.
-    people: covariates, indexed by subject, from `people.covariates_of`. The columns are those of
-    codebook.SUBJECT_TABLE but n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of
-    convert, in its order. A sum is null if a part is null; a fat fraction if that of a part is unknown,
-    where a part in which the muscle is absent does not count.
+    `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from
+    `cohort_slices`. convert, segment: rows of the analysed scans in the shard tables tables.CONVERT
+    and tables.SEGMENT. people: covariates, indexed by scan, from `people.covariates_of`. In all of
+    these the column subject names the scan. The columns are those of codebook.SUBJECT_TABLE but
+    n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of convert, in its order. A
+    sum is null if a part is null; a fat fraction if volume (area) or fat fraction of a part is
+    unknown, where a part in which the muscle is absent does not count.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

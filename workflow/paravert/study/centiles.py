@@ -156,9 +156,10 @@ def apply_centiles(
 ) -> None:
     """Write the centile and z-score of other subjects by the centiles of a study.
 
-    A column visit tells several scans of a subject apart. Raises InputError for a file that is not the
-    table of centiles, and for subjects with a column missing, no measure, a sex other than F and M,
-    text in place of numbers, a fat fraction above 1, or several rows of one scan.
+    A column visit tells several scans of a subject apart. Raises InputError for a file that is not
+    the table of centiles, and for subjects that cannot be read, with a column missing, no measure,
+    a sex other than F and M, text in place of numbers, a fat fraction above 1, or several rows of
+    one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
@@ -240,14 +241,15 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
 
     subjects: the cohort table `subjects`, one scan per subject. samples: number of bootstrap
     samples for the 95 % bands; with 0 low_95 and high_95 are NaN. seed: of the bootstrap. One row
-    per measure, muscle, sex, whole year of age within the range of the subjects, and centile (3,
-    10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale (LOG or LOGIT, on which the
-    curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed (whether
-    the curves crossed at this age and were sorted), n_subjects, note, and estimator and covariance
-    (texts: how values and bands were made). If fewer than LEAST_SUBJECTS (60) of a sex have age and
-    value, or one of these is the same in all, that measure, muscle and sex have a single row, with null
-    values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both
-    sides together. The column sex of subjects is F, M or null (not used).
+    per measure, muscle, sex, whole year of age (from the youngest's, rounded down, to the oldest's,
+    rounded up), and centile (3, 10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale
+    (LOG or LOGIT, on which the curves were fitted), age_years, centile, value, low_95, high_95 (in
+    `unit`), crossed (whether the curves crossed at this age and were sorted), n_subjects, note, and
+    estimator and covariance (texts: how values and bands were made). If fewer than LEAST_SUBJECTS
+    (60) of a sex have age and value (sizes: above 0), or one of these is the same in all, that
+    measure, muscle and sex have a single row, with null values and a note that says so. Measures
+    are those of `codebook.CENTILE_MEASURES`; of a muscle both sides together. The column sex of
+    subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -363,15 +365,15 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the centile and z-score of every scan, muscle and measure, one row each.
 
     subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
-    named as in the cohort table `subjects`, at least one. A measure without a column gets no rows; an
-    empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
+    named as in the cohort table `subjects`, at least one. A measure without a column gets no rows;
+    an empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
     `centiles_for_sharing`. Columns: subject, visit (if subjects has it), sex, age_years, muscle,
-    measure, value, unit, centile (0 to 100), z, extrapolated, note ("" with a z). z is
-    interpolated between the centile curves at the subject's age, of the logarithm or logit
-    (`to_scale`). extrapolated: whether the value is below the 3rd or above the 97th centile, where
-    z continues the line through the median and that centile. z and centile are NaN, with a reason in
-    note, if sex, age or value is unknown, the age is outside that of the curves, or there are no
-    centiles or they coincide.
+    measure, value, unit, centile (0 to 100), z, extrapolated, note ("" with a z). z is interpolated
+    between the centile curves at the subject's age, of the logarithm or logit (`to_scale`).
+    extrapolated: whether the value is below the 3rd or above the 97th centile, where z continues
+    the line through the median and that centile. z and centile are NaN, with a reason in note, if
+    sex, age or value is unknown, an area or volume is 0, the age is outside that of the curves, or
+    there are no centiles or they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [
@@ -389,8 +391,7 @@ def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
     subjects: the cohort table `subjects`, rows in any order, which the result keeps, with a unique
     index. The centiles are fitted to each subject's first scan (`scans.first_scans`: by
     years_since_first, or by the visit's name); every scan gets z-scores. The columns are named by
-    `codebook.z_column`, such as z_csa_multifidus. z is NaN if sex, age or value is unknown, the age is
-    outside that of the curves, or there are no centiles or they coincide.
+    `codebook.z_column`, such as z_csa_multifidus. z is NaN where `z_scores` gives none.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)

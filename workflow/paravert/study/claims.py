@@ -37,10 +37,11 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
     pairs: one row per slice, muscle and side with subject, muscle, area_mm2 (of the manual mask)
     and iou; rows with a null are left out. samples, seed: of the bootstrap over subjects. Returns
     one dict per correlation with keys of inference.CONTRAST_COLUMNS: muscle ("" for all), estimate
-    (rho), its 95 % interval low_95 and high_95, p_value, df, n_subjects, n_rows and others. Interval and p
-    value: t with df = n_subjects - 1 on the z transform (Fisher 1915), whose error is the SD of z over the
-    bootstrap samples. With fewer than LEAST_RESAMPLED (5) subjects, or without such an SD, it has a note
-    instead of interval, p value and df; if area or IoU does not vary, instead of the estimate, too.
+    (rho), its 95 % interval low_95 and high_95, p_value, df, n_subjects, n_rows and others.
+    Interval and p value: t with df = n_subjects - 1 on the z transform (Fisher 1915), whose error
+    is the SD of z over the bootstrap samples. With fewer than LEAST_RESAMPLED (5) subjects, without
+    such an SD, or if rho is 1 or -1, it has a note instead of interval, p value and df; if area or
+    IoU does not vary, instead of the estimate, too.
     """
     rows = []
     for muscle in ("", *MUSCLES):
@@ -113,16 +114,17 @@ def paper_claims(
     """Return each finding of the paper with what this study finds, one row each.
 
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: comparisons with p_holm, from
-    `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table `muscles`.
-    overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    ranges: from `StandardLevel.ranges`; unless it is "", men and women are compared by level, and all
-    that is found of areas and fat fractions ends with it. Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and estimator, link,
-    covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested). A claim holds
-    for a comparison of models if its estimate has the claimed direction and p_holm is below .05.
-    reproduced: "yes" if the claim holds for all its comparisons (or subjects, or muscles), "in part" if
-    for some, or for all that are measured but not for all muscles, "no" if for none; "in direction only"
-    if for no comparison, but all estimates have the claimed direction; "not tested" without data, without
-    a p value, or of fewer than 5 subjects. Comparisons without a p value do not count.
+    `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table
+    `muscles`. overlap: from `accuracy.held_out_rows`. ranges: from `StandardLevel.ranges`; unless
+    it is "", men and women are compared by level, and all that is found of areas and fat fractions
+    ends with it. Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and
+    estimator, link, covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was
+    tested). A claim holds for a comparison of models if its estimate has the claimed direction and
+    p_holm is below .05. reproduced: "yes" if the claim holds for all its comparisons (or subjects,
+    or muscles), "in part" if for some, or for all that are measured but not for all muscles, "no"
+    if for none; "in direction only" if for no comparison, but all estimates have the claimed
+    direction; "not tested" without data, without a p value, or of fewer than 5 subjects.
+    Comparisons without a p value do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

@@ -1,4 +1,4 @@
-"""Gathers the shard tables into the cohort tables; every subject of the sheet is in the ledger."""
+"""Gathers the shard tables into the cohort tables; every selected subject is in the ledger."""
 
 import hashlib
 import json
@@ -87,12 +87,12 @@ def gather_cohort(
     """Gather the shards into the cohort's tables, codebook and ledger.
 
     The ledger is the table with one row per subject (with visits: per scan) of the sheet: analysed,
-    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time, so
-    that memory grows only with the sheet and the tables that have one row per scan. Beside the tables
-    (Parquet) are codebook.csv, datapackage.json and configuration.yaml. subjects: names of the subjects
-    or scans of the sheet to take; "" takes all. Raises InputError for a damaged or outdated shard table
-    and an unknown level_standard; RuntimeError if ledger and sheet list different subjects, which would
-    be a bug.
+    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a
+    time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json and
+    configuration.yaml. subjects: names of the subjects or scans of the sheet to take; "" takes all.
+    Raises InputError for a faulty sheet, selection, model card or file of ratings, a damaged or
+    outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
+    the subjects taken, which would be a bug.
     """
     standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)
@@ -217,7 +217,7 @@ def with_flags(
 
 
 def _z_scores(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the z-scores of all scans, by name; parts: of the table of subjects, each has a z-score."""
+    """Return the z-scores of all scans, indexed by their names. parts: of the table of subjects."""
     measures = [measure.column_of(muscle) for measure in MEASURES for muscle in MUSCLES]
     columns = [*scan_keys(parts[0]), "sex", "age_years", *measures]
     columns += [name for name in parts[0] if name.lower() == YEARS]
@@ -403,11 +403,11 @@ def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> 
 def _image_warnings(
     folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]
 ) -> Cautions:
-    """Return {subject: warnings about its images}: images-offline and images-shared.
+    """Return {scan: warnings about its images}: images-offline and images-shared.
 
-    folder: with a folder of tables per shard. by_shard: {shard: subjects}. away: subjects whose
-    images cannot be read (images-offline); only analysed ones are warned of. images-shared: two
-    subjects have a stack with the same voxels, by the column image_digests.
+    folder: with a folder of tables per shard. by_shard: {shard: scans}. away: scans whose images
+    cannot be read (images-offline); only analysed ones are warned of. images-shared: two scans have
+    a stack with the same voxels, by the column image_digests.
     """
     found: dict[str, set[Caution]] = defaultdict(set)
     owners: dict[bytes, list[str]] = defaultdict(list)
@@ -427,12 +427,12 @@ def _image_warnings(
 
 
 def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict[str, str]:
-    """Return {subject: sentence} for subjects whose sex or age differs between sheet and image header.
+    """Return {scan: sentence} for scans whose sex or age differs between sheet and image header.
 
-    people: columns sex and age_years of the sheet, indexed by subject. converted: columns subject,
-    header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT; its subjects are
-    compared, one row each. Ages differ if they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the
-    header means 90 and older. Unknown values are not compared.
+    people: columns sex and age_years of the sheet, indexed by scan. converted: columns subject (the
+    scan), header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT; its scans
+    are compared, one row each. Ages differ if they are more than AGE_TOLERANCE_YEARS (1) apart; 90
+    in the header means 90 and older. Unknown values are not compared.
     """
     header = converted.set_index("subject")
     own = people.reindex(header.index)
@@ -457,12 +457,12 @@ def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
 
 
 def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, str]:
-    """Return {subject: sentence} for subjects whose BMI in the sheet differs from weight / height^2.
+    """Return {scan: sentence} for scans whose BMI in the sheet differs from weight / height^2.
 
-    people: column bmi_kg_m2 (from height and weight), indexed by subject. carried: the sheet's
-    columns that paravert does not define, indexed by subject; its column bmi (BMI, Bmi) is compared.
-    A difference is more than BMI_TOLERANCE (0.5 kg/m2). Unknown values are not compared; without a
-    column bmi the result is empty.
+    people: column bmi_kg_m2 (from height and weight), indexed by scan. carried: the sheet's columns
+    that paravert does not define, indexed by scan; its column bmi (BMI, Bmi) is compared, unless it
+    is of yes/no. A difference is more than BMI_TOLERANCE (0.5 kg/m2). Values that are unknown or
+    not numbers are not compared; without a column bmi the result is empty.
     """
     found = {}
     for name in (column for column in carried if column.lower() == "bmi"):

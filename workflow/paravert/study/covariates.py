@@ -142,9 +142,10 @@ def independent_covariates(
     """Return the covariates that those before them in the list do not determine, and notes on the others.
 
     data: rows from `with_model_covariates`. covariates: their names, in order of priority. asked:
-    names among them that are always kept. Returns (names, a text per covariate left out). Example: if
-    each site has one scanner, the site determines the scanner, which is left out. Tested by the rank
-    of the design matrix over scans. A covariate with one category, too, is left out.
+    names among them that are always kept. Returns (names, a text per covariate left out). Example:
+    if each site has one scanner, the site determines the scanner, which is left out. Tested by the
+    rank of the design matrix over scans. A covariate with one category, too, is left out, without a
+    text if data has no rows.
     """
     people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))

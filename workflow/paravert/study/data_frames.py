@@ -54,8 +54,9 @@ def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator
 
     cohort: folder of the cohort tables. table: its description. columns: names of the columns to
     read, subject among them; visit is read too if the table has it. Each part is about one row
-    group of the Parquet file, which limits the memory needed. An empty table yields one part
-    without rows. Raises ValueError if the rows of a scan are not consecutive in the file.
+    group of the Parquet file, which limits the memory needed. A part may have no rows; an empty
+    table yields one such part. Raises ValueError if the rows of a scan would be in two parts,
+    because those of others lie between them.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:

@@ -278,14 +278,14 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects were analysed, tested, quarantined and excluded, and why.
 
-    ledger: the cohort table `ledger`, one row per subject of the sheet. overlap: the cohort table
+    ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
     `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all
-    subjects), analysed, scored (with a manual mask), judging (scored, labels by the network, and not
-    in its training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after review; only
-    if there are any), reason (of quarantine or exclusion, a row per stage and code), warning (a row
-    per code; a subject can have several); in this order, reasons and warnings with most subjects
-    first. stage and code are null where not named. With visits a subject is counted in each kind,
-    stage and code of any of its scans.
+    subjects), analysed, scored (with a manual mask), judging (scored, labels by the network, and
+    not in its training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after
+    review; only if there are any), reason (of quarantine or exclusion, a row per stage and code),
+    warning (a row per code; a subject can have several); in this order, reasons and warnings with
+    most subjects first. stage and code are null where not named. With visits a subject is counted
+    in each kind, stage and code of any of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

@@ -1,4 +1,4 @@
-"""The cohort tables as CSV, Stata and SPSS files, with labels, value labels, notes and provenance."""
+"""The cohort tables as CSV, and as Stata and SPSS files with labels, value labels and notes."""
 
 import json
 import re
@@ -42,8 +42,9 @@ def export_tables(
 ) -> None:
     """Write the cohort tables as CSV, Stata (.dta) or SPSS (.sav) files.
 
-    CSV is written in parts; a table for Stata or SPSS is held in memory. Stata and SPSS files have
-    labels with meaning and unit, value labels, and notes with the provenance of the run.
+    CSV is written in parts, with a datapackage.json that describes it; a table for Stata or SPSS is
+    held in memory. Stata and SPSS files have labels with meaning and unit, value labels, and notes
+    with the provenance of the run.
     """
     package = json.loads((cohort / "datapackage.json").read_text(encoding="utf-8"))
     provenance = {name: package[name] for name in PROVENANCE}

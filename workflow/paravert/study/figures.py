@@ -82,12 +82,14 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 class Cohort:
     """The cohort tables from which figures are drawn.
 
-    subjects: one row per subject (first scan, as `read_cohort` chooses it). levels, muscles: of these
-    scans. overlap: scores against manual masks, of all scans. held_out: rows of overlap of subjects
-    that the network was not trained on. compared: {level: areas by mask and prediction}, from
-    `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
-    scan of the sheet, analysed or not. in_sheet: number of subjects of the sheet if the run was told to
-    take some of them, otherwise None. In the tables muscle, side and sex are text.
+    subjects: one row per subject (first scan, as `read_cohort` chooses it). levels, muscles: of
+    these scans, with LEVEL_COLUMNS and CSA_COLUMNS. overlap: scores against manual masks, of all
+    scans, with SCORE_COLUMNS. held_out: its rows in which the network can be tested: it made the
+    labels and was not trained on the subject. compared: {level: areas by mask and prediction}, from
+    `accuracy.compared_areas`. level: vertebra or disc at which scans are compared; if its `used` is
+    False, means over all slices are compared. ledger: one row per scan, analysed or not. in_sheet:
+    number of subjects of the sheet if the run was told to take some of them, otherwise None. In the
+    tables muscle, side and sex are text.
     """
 
     subjects: pd.DataFrame
@@ -145,7 +147,8 @@ def figure_makers(
 
     It has all names of outputs.FIGURES but those of `model_figures`. cohort: the tables, from
     `read_cohort`. folder: holds the `SubjectFolder` of each scan, with images and labels, named by
-    `scan_names`. card: description of the model. seed: of the choice of subjects, slices and points.
+    `scans.scan_names`. card: description of the model. seed: of the choice of subjects, slices and
+    points.
     """
 
     def drawn(draw: Callable[..., Figure], table: pd.DataFrame, *pictures: object) -> Drawn:
@@ -188,8 +191,8 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
     """Return {name of a figure: function that returns its table and the figure} for figures of models.
 
     They are specification_curve, adjusted_means, site_effects and centiles. tables: folder of the
-    tables of fit_models and fit_centiles; None: the figures show only a sentence. cohort: the cohort
-    tables, for the figure of centiles. The functions raise FileNotFoundError for a missing table.
+    tables of fit_models and fit_centiles; None: the figures show only a sentence. cohort: the
+    cohort tables, from `read_cohort`. The functions raise FileNotFoundError for a missing table.
     """
 
     def read(name: str, columns: Iterable[str]) -> pd.DataFrame:
@@ -227,8 +230,8 @@ def read_cohort(folder: Path) -> Cohort:
     """Read the cohort tables from which figures are drawn and return them.
 
     folder: of the cohort tables. Rows are sorted by their keys; muscle, side and sex are text.
-    Subjects, levels and muscles have the first scan of each subject only, by years_since_first or, if
-    that is not known for all scans of the subject, by the visit's name.
+    Subjects, levels and muscles have the first analysed scan of each subject only, by
+    years_since_first or, if that is not known for all of these, by the visit's name.
     """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))

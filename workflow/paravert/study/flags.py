@@ -81,9 +81,9 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     stack and slice; its column subject names the scan, which is the index of the result. Columns, 0
     to 1, null if unknown: predicted_iou_lowest (of a muscle in a slice that shows it),
     border_fraction_highest (share of a muscle's outline at the image border), area_jump_highest
-    (change between neighbouring slices over the muscle's largest area), side_ratio_lowest (lowest
-    ratio of a muscle's sides by volume), fat_fraction (volume-weighted over all muscles, null if the
-    volume of one is unknown, as in the table of subjects).
+    (change between neighbouring slices over the muscle's largest area in the stack),
+    side_ratio_lowest (lowest ratio of a muscle's sides by volume), fat_fraction (volume-weighted
+    over muscles and slices where it is known, null if the volume of a muscle is unknown).
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -145,7 +145,7 @@ def _lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. weight: volume of
     each row, null if unknown. A muscle that is absent on one side has ratio 0; one that is absent
-    or unknown on both sides is left out.
+    on both sides, or unknown on one in all slices, is left out.
     """
     volume = _sums(slices, weight, weight.notna(), ["subject", "muscle", "side"]).unstack("side")
     volume = volume[(volume > 0).any(axis=1) & volume.notna().all(axis=1) & (volume.shape[1] == 2)]

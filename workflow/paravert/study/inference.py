@@ -98,8 +98,8 @@ class StudyModel:
     """A regression model of the study.
 
     name: its value in the column model of the tables. covariates: "sex", "age_decades",
-    "height_10cm", "weight_10kg" (the latter three per decade, 10 cm, 10 kg), or columns of the table
-    of subjects. Muscle and side are in every model.
+    "height_10cm", "weight_10kg" (the latter three per decade, 10 cm, 10 kg), or other columns from
+    `models.model_data`. Muscle and side enter every model in which they vary.
     """
 
     name: str
@@ -150,9 +150,10 @@ FAMILIES = (
 class FittedModel:
     """A model of the study fitted to one outcome.
 
-    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side (and level);
-    numeric covariates are centred and scaled (`covariates.with_model_covariates`). fit: coefficients
-    and covariance; None if it could not be fitted. note: why not, or what was left out; "" if neither.
+    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side (and
+    level); numeric covariates are centred and scaled (`covariates.with_model_covariates`), unless
+    an outcome at a level is refused. fit: coefficients and covariance; None if it could not be
+    fitted. note: why not, and what was left out; "" if neither.
     """
 
     model: StudyModel
@@ -171,7 +172,7 @@ class FittedModel:
         Among these: outcome, model, term (name by patsy), label (in words), estimate,
         standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
         odds), p_value (NaN for intercepts and splines), n_subjects, n_rows, note. A model that was
-        not fitted has one dict with a note.
+        not fitted has one dict with outcome, model, family and note only.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
@@ -206,8 +207,8 @@ class FittedModel:
         estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
         ratio), standard_error (of odds ratios that of the logarithm), p_value, n_subjects, note.
         p_holm and tests_in_family are missing; `corrected` adds them. families: planned questions;
-        those without this outcome are skipped. A comparison that is impossible has a note instead of
-        numbers.
+        those without this outcome are skipped. A comparison that is impossible has a note in place
+        of muscle, label and numbers of the estimate.
         """
         rows = []
         for family in families:
@@ -224,9 +225,10 @@ class FittedModel:
         """Return the mean of the outcome per muscle, sex and age, adjusted for the other covariates.
 
         One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
-        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions 0-1).
-        Other covariates are averaged over the subjects. Ages beyond those of the subjects have a note
-        instead of numbers. Empty if the model was not fitted.
+        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions
+        0-1). Other covariates are averaged over the subjects, on the scale of the link. Ages beyond
+        those of the subjects have a note in place of these numbers. Empty if the model was not
+        fitted.
         """
         if self.fit is None:
             return []
@@ -422,15 +424,16 @@ def fit_model(
 ) -> FittedModel:
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
-    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
-    weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but not sex
-    and age) that are unknown for all, do not vary or are determined by others; rows without outcome or
-    with another covariate unknown; subjects of categories too small to be pooled
-    (`covariates.without_small_categories`); and muscles whose outcome does not vary. An outcome at a level
-    (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the subjects have it, because scans cover
-    different ranges. An outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column
-    level; a level is left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it.
-    The fit of the result is None if the model cannot be fitted.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
+    side. weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but
+    not sex and age) that are unknown for all, do not vary or are determined by others; rows without
+    outcome, sex or age, or with a covariate unknown that varies; subjects of categories too small
+    to be pooled (`covariates.without_small_categories`); and muscles whose outcome does not vary.
+    From SPLINE_SUBJECTS (100) on age is a spline. An outcome at a level (LEVEL_OUTCOMES) is fitted
+    only if LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. An
+    outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column level; a level is
+    left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it. The fit of the
+    result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)

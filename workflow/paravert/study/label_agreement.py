@@ -48,10 +48,11 @@ def compare_labels(
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
     Writes a row per level, muscle and side; differences are second minus first, of a subject's area
-    (mm2): at the standard level, if both results have the same one and at least 80 % of the subjects
-    have areas there in each of them, and the mean over all slices. Both must have been made from the same
-    images. Subjects analysed in only one of them are left out. Of several visits of a subject, the
-    first by name is compared. Raises InputError if no subject is in both.
+    (mm2): at the standard level, if both results have the same one and at least 80 % of the
+    subjects have areas there in each of them, and the mean over all slices. Both must have been
+    made from the same images. Subjects analysed in only one of them are left out. Of several visits
+    of a subject, the first by name is compared. Raises InputError for results without cohort
+    tables, of other images, with visits in only one of them, or without a common subject.
     """
     areas_of = [_areas(first), _areas(second)]
     if len({tuple(scan_keys(areas)) for areas in areas_of}) > 1:
@@ -99,8 +100,8 @@ def subject_dice(first: Path, second: Path) -> np.ndarray:
     """Return the Dice coefficient of label values 1 to 8 of a scan over all stacks, float (8,).
 
     first, second: the scan's folder in both results. 2 |A and B| / (|A| + |B|) over the voxels; NaN
-    where both are empty, or where one of the two does not label the muscle in a stack.
-    Raises InputError unless both have labels on the same voxels.
+    where both are empty, or where one of the two does not label the muscle in a stack. Raises
+    InputError unless both have labels of the same stacks, on the same voxels.
     """
     files = SubjectFolder(first), SubjectFolder(second)
     numbers = files[0].stack_numbers(LABELS_FOLDER)

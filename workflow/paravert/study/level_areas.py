@@ -37,9 +37,9 @@ class _Column:
 
     @cached_property
     def mm_per_level(self) -> float:
-        """Length of a level (vertebra with disc) in mm, the mean over the stacks of several slices; a property.
+        """Length of a level (vertebra with disc) in mm, by neighbouring slices of one stack; a property.
 
-        USUAL_PITCH_MM (35) without such a stack.
+        USUAL_PITCH_MM (35) without such slices.
         """
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level)[within].sum()
@@ -91,9 +91,9 @@ class _Column:
     def volumes_ml(self, first: float, last: float) -> np.ndarray | None:
         """Return the volume (ml) of label values 1 to 8 between two levels, (8,); None if not covered.
 
-        first, last: levels, first the cranial one. NaN for a label with an unknown area in between. Not
-        covered: slices in between are more than 30 mm apart, or an end is more than half a slab (at least
-        2.5 mm) beyond the outermost slice.
+        first, last: levels, first the cranial one. NaN for a label of unknown area in a slice that
+        is used. Not covered: slices in between are more than 30 mm apart, or an end is more than
+        half a slab (at least 2.5 mm) beyond the outermost slice.
         """
         start, stop = self.place_mm(np.array([first, last]))
         half = np.maximum(self.slab_mm[[0, -1]], NEAREST_MM) / 2
@@ -153,10 +153,11 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
     each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS,
     L1 to L5/S1), muscle and side. Columns: these (level_position is the number, level the name),
-    slices (number used), csa_mm2, lean_csa_mm2, fat_fraction (0-1), level_reason (code, None if known).
-    Values are interpolated linearly along the spine between the slices on both sides, if both are
-    within REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5 mm) are used; otherwise
-    they are null with a reason. The fat fraction is weighted by area.
+    slices (number used, 0 if there are none), csa_mm2, lean_csa_mm2, fat_fraction (0-1),
+    level_reason (code, why a value is null; None if none is). Values are interpolated linearly
+    along the spine between the slices on both sides, if both are within REACH_MM (15 mm); otherwise
+    those of a slice within NEAREST_MM (5 mm) are used; otherwise they are null. The fat fraction is
+    weighted by area, and null where the muscle is absent, whose area is 0.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
@@ -252,14 +253,15 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
 def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     """Return the volume (ml) of each muscle between fixed vertebral levels, and the levels it reaches.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject names the
-    scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from and level_to, the
-    levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most cranial and most caudal
-    slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to
-    the lower one of L5, and volume_..._reason. Areas are interpolated between slices, without those that
-    cut an earlier stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond
-    their centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x REACH_MM)
-    apart, if the slices do not cover the whole range, or if an area is unknown.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
+    each slice; its column subject names the scan. index: (subject, muscle, side) of the rows of the
+    result. Columns: level_from and level_to, the levels (numbers such as 3.5 for L3/4; null if
+    unknown or not shown) of the most cranial and most caudal slice that shows the muscle;
+    volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to the lower one of L5,
+    and volume_..._reason. Areas are interpolated between slices, without those that cut an earlier
+    stack; the first and last slice each cover half of slab_mm, at least 2.5 mm, beyond their
+    centre. A volume is null, with a reason, if no level is known, if slices in the range are more
+    than 30 mm (2 x REACH_MM) apart or do not cover it, or if an area there is unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)
@@ -295,12 +297,14 @@ def without_missing_levels(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of levels and muscles without values at levels that a subject does not have.
 
-    levels: from `areas_at_levels`. muscles: one row per subject, muscle and side, from
-    `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae, indexed by subject; null is 5.
-    A value of `levels` becomes null, with the reason "no-such-level", if the vertebra or disc at
+    levels: from `areas_at_levels`. muscles: one row per scan, muscle and side, from
+    `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae, indexed by the name of the
+    scan, as in the column subject of both tables; null is 5. Area, lean area and fat fraction of
+    `levels` become null and slices 0, with the reason "no-such-level", if the vertebra or disc at
     that number has another name in this subject than with five lumbar vertebrae: with four, 5.0 is
-    S1 and not L5; with six, 5.5 is L5/6. In `muscles` so do the volumes between fixed levels of
-    subjects with fewer than five, as they end at L5. Both tables are changed in place and returned.
+    S1 and not L5; with six, 5.5 is L5/6. In `muscles` the volumes between fixed levels become null,
+    with this reason, in scans with fewer than five, as they end at L5. Both tables are changed in
+    place.
     """
     unusual = n_lumbar[n_lumbar.notna() & (n_lumbar != USUAL_LUMBAR)].astype(int)
     rows = levels[levels.subject.isin(unusual.index)]
@@ -319,7 +323,7 @@ def without_missing_levels(
 def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:
     """Return a copy of the table of muscles with the values at one vertebral level.
 
-    muscles: one row per subject, muscle and side, from `aggregate.cohort_muscles`. levels: from
+    muscles: one row per scan, muscle and side, from `aggregate.cohort_muscles`. levels: from
     `areas_at_levels`. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
     csa_at_level_mm2 and fat_fraction_at_level, null if `levels` has no value there.
     """

@@ -65,10 +65,10 @@ class MarginalFit:
     t intervals, subjects minus the coefficients of a muscle that compare subjects (not side and
     level). link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the
     model, by patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to.
-    categories: {factor: its categories} of each categorical factor, such as muscle or sex. within:
-    {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of
-    each muscle's design. _people: each combination of the subjects' covariates, with the sum of
-    weights of these subjects. _known_means: cache of `mean_weights`.
+    categories: {factor: its categories} of each factor that has several, such as muscle or sex.
+    within: {muscle: its combinations of side (and level), one row each}. _designs: patsy's
+    description of each muscle's design. _people: from `_combinations`. _known_means: cache of
+    `mean_weights`.
     """
 
     terms: tuple[str, ...]
@@ -142,16 +142,16 @@ def fit_marginal(
     """Fit the marginal model outcome ~ muscle * (covariates + side), with subjects as clusters.
 
     outcome: column of data. data: one row per scan, muscle and side (and level), without missing
-    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
-    within a scan. link: IDENTITY ("identity") or LOGIT ("logit", for fractions). splines: {covariate:
-    degrees of freedom of a natural cubic spline} (Wood 2006); others enter as a straight line or as
-    categories. weights: one per subject, indexed by it, which the errors treat as known; None: all 1.
-    by_level: whether the column level of data enters, with coefficients of its own for each muscle, and
-    for each sex if "sex" is among the covariates. Covariates and factors with one value are left out.
-    Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises
-    NotFitted if subjects are not SPARE_SUBJECTS (2) more than the coefficients of a muscle between
-    subjects, terms are collinear or determined by single subjects, nothing is left to estimate errors
-    from, or the fit does not converge.
+    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are
+    constant within a scan. link: IDENTITY ("identity") or LOGIT ("logit", for fractions). splines:
+    {covariate: degrees of freedom of a natural cubic spline} (Wood 2006); others enter as a
+    straight line or as categories. weights: one per subject, indexed by it, which the errors treat
+    as known; None: all 1. by_level: whether the column level of data enters, with coefficients of
+    its own for each muscle, and for each sex if "sex" is among the covariates. Covariates and
+    factors with one value are left out. Errors allow for correlated rows of a subject: Mancl and
+    DeRouen 2001, with t intervals. Raises NotFitted if there are too few subjects for the
+    coefficients of a muscle (see SPARE_SUBJECTS), terms are collinear or determined by single
+    subjects, nothing is left to estimate errors from, or the fit does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
@@ -224,7 +224,7 @@ class _Part:
         names: of all subjects. The sum of the outer products is the covariance of Mancl and DeRouen
         2001, whose residuals are divided by 1 - leverage of the subject. With X the rows of a
         subject, V their slopes and B the sum of X'VX over the subjects, that is
-        (I - X'VX B^-1)^-1 X' score. Raises NotFitted if a subject has leverage 1.
+        B^-1 (I - X'VX B^-1)^-1 X' score. Raises NotFitted if a subject has leverage 1.
         """
         bread = np.linalg.inv(self.rows.T @ (self.rows * self.slope[:, None]))
         found = np.zeros((len(names), len(self.coefficients)))

@@ -146,11 +146,11 @@ def fit_models(
 def with_ranges(results: pd.DataFrame, ranges: str) -> pd.DataFrame:
     """Return a table of results whose notes say where scans of different ranges are compared.
 
-    results: rows with the columns note, and estimate (or complete_cases); of other columns outcome,
-    model, family and level_rule are read. ranges: from `StandardLevel.ranges`; if it is "", the table is
-    returned as it is. It is added to the notes of all estimates over all slices, whose outcome is none at
-    a level or by level; where a row of the same model compares this outcome by level, "see the rows by
-    level", too.
+    results: rows with the columns note, family, estimate (or complete_cases), and outcome and model
+    (or level_rule). ranges: from `StandardLevel.ranges`; if it is "", the table is returned as it
+    is. It is added to the notes of estimates over all slices: those whose outcome is one of
+    inference.OUTCOMES, or whose level_rule is "all slices". Where a row of the same model compares
+    the outcome by level, "see the rows by level" is added, too.
     """
     if not ranges or results.empty:
         return results
@@ -180,10 +180,9 @@ def model_data(
     and lower case not distinguished, or "group", the sheet's name of study_group; KeyError for
     others. rows: to which they are added, with a column subject, and visit if the cohort has
     visits; None: the table of muscles, one row per scan, muscle and side. Returns (these rows, in a
-    cohort with visits in the order of `in_order_of_visits`; names of the added covariates as in the
-    table). Added columns, unless rows have them:
-    manufacturer, field_strength (text such as "3 T") and the further covariates (numbers or text;
-    yes/no becomes text; unknown stays null).
+    cohort with visits in the order of `in_order_of_visits`; names of the further covariates as in
+    the table). Added columns, unless rows have them: manufacturer, field_strength (text: "3 T") and
+    the further covariates (numbers or text; yes/no becomes text; unknown stays null).
     """
     rows = read_frame(cohort, codebook.MUSCLE_TABLE) if rows is None else rows
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
@@ -208,8 +207,8 @@ def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.D
     cohort: folder of the cohort tables. covariates: as in `model_data`. seed: of the random sample
     of MOST_LEVEL_SUBJECTS (2,000) subjects that replaces a larger cohort. One row per scan, level,
     muscle and side with an area above 0. Columns: level, csa_by_level_mm2, fat_fraction_by_level
-    (null if unknown), and those of `model_data`. The note says if a sample was taken, and how many
-    subjects have no row; "" if neither.
+    (null if unknown), keys, and covariates as in `model_data`. The note says if a sample was taken,
+    and how many subjects have no row; "" if neither.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject"])["subject"]
     sample, note = sampled_subjects(subjects, MOST_LEVEL_SUBJECTS, seed)

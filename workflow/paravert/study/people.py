@@ -42,10 +42,9 @@ def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
 def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
     """Return descriptions of the sheet's columns that paravert does not define, but dates and paths.
 
-    The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is that
-    of the sheet. sheet: the subject sheet, from `sheet.read_sheet`. meanings: {column: text for the
-    codebook}, upper and lower case not distinguished; a column without an entry is described by its
-    type.
+    The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is
+    that of the field types of the sheet. sheet: from `sheet.read_sheet`. meanings: {column: text
+    for the codebook}, upper and lower case not distinguished, added to the type of the column.
     """
     known = {N_LUMBAR: "lumbar vertebrae, which levels are counted by; unknown is 5"}
     known |= {str(name).lower(): text for name, text in meanings.items()}
@@ -63,11 +62,11 @@ def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, 
 
 
 def carried_values(rows: Sequence[Mapping[str, str]], columns: Sequence[Column]) -> pd.DataFrame:
-    """Return the sheet's columns that paravert does not define, one row per scan of the sheet.
+    """Return the values of the columns from `carried_columns`, one row per scan of the sheet.
 
     rows: of the subject sheet, {column: text}, "" if unknown. columns: from `carried_columns`;
-    numbers become float (NaN if unknown); yes/no True or False, and all else text (None if unknown),
-    both with dtype object. The index is the name of the scan.
+    numbers become float (NaN if unknown); yes/no True or False, and all else text (None if
+    unknown), both with dtype object. The index is the name of the scan.
     """
     values = {column.name: [_value(row[column.name], column) for row in rows] for column in columns}
     types = {c.name: float if c.type == tables.NUMBER else object for c in columns}

@@ -1,9 +1,10 @@
 """Centile curves of a value over age by quantile regression, with bootstrap bands.
 
-Each centile is the quantile regression of the value on a natural cubic spline of age (Koenker and
-Bassett 1978), solved exactly as a linear program. Curves of single centiles may cross. They are
-rearranged: the values at each age are sorted (Chernozhukov, Fernandez-Val and Galichon 2010). The bands
-are from a bootstrap of m out of n subjects (Bickel, Goetze and van Zwet 1997), curves rearranged.
+Each centile is the quantile regression of the value on a natural cubic spline of age (of few
+different ages: a line; Koenker and Bassett 1978), solved exactly as a linear program. Curves of
+single centiles may cross. They are rearranged: the values at each age are sorted (Chernozhukov,
+Fernandez-Val and Galichon 2010). The bands are from a bootstrap of m out of n subjects (Bickel,
+Goetze and van Zwet 1997), curves rearranged.
 """
 
 from dataclasses import dataclass
@@ -80,8 +81,7 @@ def quantile_coefficients(design: np.ndarray, value: np.ndarray, share: float) -
     design: (rows, terms). value: (rows,). share: which quantile, between 0 and 1. Solved exactly as
     a linear program: the multipliers of the dual (Koenker 2005, section 6.2), for the scaled
     residuals of least squares, because HiGHS has absolute tolerances. statsmodels' QuantReg
-    iterates reweighted least squares and differs in the third digit where it stops early. Raises
-    ArithmeticError if the program is not solved.
+    iterates and may stop early. Raises ArithmeticError if the program is not solved.
     """
     start = np.linalg.lstsq(design, value, rcond=None)[0]
     rest = value - design @ start
