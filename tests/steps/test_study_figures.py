@@ -13,6 +13,7 @@ from paravert import codebook, tables
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.volume import Volume, write_volume
 from paravert.outputs import FIGURES
+from paravert.steps import COHORT_STEPS
 from paravert.study import figures
 from paravert.study.accuracy import area_agreement, subject_areas
 from paravert.study.centiles import fit_centiles
@@ -24,7 +25,7 @@ from paravert.study.drawing.accuracy_plots import (
     draw_iou,
     iou_points,
 )
-from paravert.study.drawing.diagrams import draw_flow, flow_counts
+from paravert.study.drawing.diagrams import STAGE_NAMES, draw_flow, flow_counts
 from paravert.study.drawing.examples import (
     Example,
     draw_examples,
@@ -376,6 +377,10 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
     for upper, lower in zip(boxes, boxes[1:], strict=False):
         assert upper.y0 > lower.y1
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_the_flow_has_words_for_every_step_that_quarantines():
+    assert set(STAGE_NAMES) == {step.name for step in COHORT_STEPS}
 
 
 def test_flow_names_excluded_subjects_apart():

@@ -22,7 +22,7 @@ from paravert.study.figures import read_cohort
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
-from paravert.study.result_tables import basis_sentences
+from paravert.study.result_tables import basis_sentences, for_sharing
 from paravert.study.review import write_review
 from paravert.study.standard_level import both_sides_at_level
 from study_tables import SLICES_PER_SUBJECT, cohort_rows, write_cohort
@@ -383,6 +383,16 @@ def test_one_value_stands_without_a_range_and_missing_values_are_counted(tmp_pat
     assert table.loc["Weight, kg", "All (n = 1)"] == "–"
 
 
+def test_cells_of_a_table_for_sharing_have_no_range_and_whole_counts(home, tmp_path):
+    frame = pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str})
+    frame["n"] = frame["n_subjects"] = np.where(frame["sex"] == "all", 1004, 3)
+    for_sharing(frame).to_csv(tmp_path / "cohort.csv", index=False)
+    shared = pd.read_csv(tmp_path / "cohort.csv", dtype={"unit": str})
+    table = report_tables.cohort_text(shared)
+    assert list(table.columns) == ["All (n = 1,004)", "Missing"]
+    assert re.fullmatch(r"[\d.]+ ± [\d.]+", table.loc["Age, years", "All (n = 1,004)"])
+
+
 def test_a_caption_says_what_the_numbers_of_the_figure_rest_on(home):
     row = dict.fromkeys(MEAN_COLUMNS) | {"outcome": "csa_mean_mm2", "model": "sex and age"}
     row |= {"estimate": 1.0, "estimator": "GEE", "df": 19, "n_subjects": 22, "n_rows": 176}
@@ -406,6 +416,18 @@ def test_the_report_names_study_and_date(home):
 def test_the_report_tells_whose_images_gave_which_warning(page):
     (line,) = [line for line in rows_of(page) if line.startswith("spacing-tag-missing")]
     assert line == "spacing-tag-missing 1 S0003"
+
+
+def test_warnings_of_analysed_subjects_are_not_those_of_quarantined_ones(tmp_path):
+    write_study(tmp_path, 3)
+    rows = cohort_rows(3, quarantined=3)["ledger"]
+    rows[2] |= {"status": "quarantined", "stage": "segment_muscles", "reason": "process-died"}
+    ledger = tables.from_rows(codebook.LEDGER, rows)
+    tables.write(tmp_path / "cohort/ledger.parquet", codebook.LEDGER, ledger, RUN)
+    told = [
+        line for line in rows_of(make_report(tmp_path)) if line.startswith("spacing-tag-missing")
+    ]
+    assert told == []
 
 
 def test_very_many_subjects_with_a_warning_are_counted():

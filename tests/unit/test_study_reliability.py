@@ -208,6 +208,15 @@ def test_the_table_has_a_row_per_muscle_and_side_and_agrees_with_its_parts():
     assert at_level.set_index("side").loc["left", "first_mean"] == pytest.approx(mean)
 
 
+def test_levels_that_only_people_with_four_or_six_lumbar_vertebrae_have_are_passed_over():
+    rows = cohort_rows(6, seed=3)
+    slices = pd.DataFrame(rows["slices"])[["subject", "stack_id", "slice", "level"]]
+    slices = slices.drop_duplicates(ignore_index=True)
+    slices.loc[slices["level"] == "L3", "level"] = "L5/6"
+    levels = mask_reliability(pd.DataFrame(rows["overlap"]), slices)
+    assert list(levels["level"].unique()) == [ALL_SLICES, "L3/4", "L4"]
+
+
 def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
     rows = cohort_rows(20, seed=3)
     overlap = pd.DataFrame(rows["overlap"])

@@ -42,7 +42,7 @@ VERSIONS = {
     "fit_centiles": 4,
     "write_tables": 13,
     "draw_figures": 13,
-    "write_report": 12,
+    "write_report": 13,
     "write_review": 4,
 }
 

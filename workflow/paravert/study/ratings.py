@@ -1,4 +1,4 @@
-"""The ratings of the review page: which scans and muscles are left out of the cohort tables."""
+"""The ratings of the review page: what failed the review, what to correct, how raters agree."""
 
 import csv
 import io
@@ -56,8 +56,8 @@ class Rating:
 
     scan: its name. rater: who rated. verdict: "pass", "correct" (labels should be corrected) or
     "fail". muscle: "" for the whole scan. side: "" for both sides, or the whole scan. fingerprint:
-    digest of the labels that the rater saw (column labels_digest of the ledger). reason: chosen from
-    the page's list. note: free text.
+    digest of the labels that the rater saw (column labels_digest of the ledger). reason: chosen
+    from the page's list. note: free text.
     """
 
     scan: str
@@ -94,8 +94,9 @@ def read_ratings(files: Iterable[Path]) -> list[Rating]:
     """Read the files of ratings that the review page exports, one per rater, and return all ratings.
 
     Raises InputError for a file that is not UTF-8 or lacks a column, for an unknown verdict, muscle
-    or side, for a scan, muscle and side that is rated twice, for a file of several raters, and for
-    a rater with two files.
+    or side, for a side without a muscle, for a row without scan, rater or fingerprint, for a scan,
+    muscle and side that is rated twice, for a file of several raters, and for a rater with two
+    files.
     """
     found: list[Rating] = []
     for file in files:
@@ -198,11 +199,11 @@ def without_failed_muscles(
 ) -> pd.DataFrame:
     """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
-    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side; not
-    changed in place. muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null are
-    pixels, areas, border_fraction and predicted_iou) or "measure_fat" (null are the fat fractions of
-    all methods); KeyError for another. csa_reason, or reason_<method> of all methods, becomes
-    "review-failed".
+    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side;
+    not changed in place. muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null
+    are pixels, areas, border_fraction and predicted_iou) or "measure_fat" (null are the fat
+    fractions of all methods); KeyError for another. csa_reason, or reason_<method> of all methods,
+    becomes "review-failed".
     """
     values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),
@@ -236,8 +237,8 @@ def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
     one of its muscles; only ratings of the same labels are compared. Two rows per pair, by the
     column categories: all three verdicts, and "fail or not". Columns: first, second (raters),
     categories, scans (number that both rated), agreement (share of equal verdicts), kappa and its
-    95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if both gave
-    all scans the same verdict, and agreement too if they have no scan in common.
+    95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if all
+    verdicts of both fall into one category, and agreement too if they have no scan in common.
     """
     worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for rating in ratings:

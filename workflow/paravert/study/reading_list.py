@@ -25,11 +25,12 @@ FAILURE_COLUMNS = (
 def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     """Return the scans that raters should rate without knowing why they were chosen, in random order.
 
-    ledger: the cohort table with one row per scan; scans without labels are left out. size: how many
-    scans with the lowest predicted IoU of a section ("worst") are taken, and how many at random; a
-    scan chosen in both ways ("both") is listed once. seed: of the choice and order. Columns: scan;
-    drawn_as, "worst", "random" or "both". Each scan has a random number that depends on seed and name
-    alone (permanent random numbers, Ohlsson 1995), so most stay in the list when scans are added.
+    ledger: the cohort table with one row per scan; scans without labels are left out. size: how
+    many scans with the lowest predicted IoU of a section ("worst") are taken, and how many at
+    random; a scan chosen in both ways ("both") is listed once. seed: of the choice and order.
+    Columns: scan; drawn_as, "worst", "random" or "both". The numbers of the draw depend on seed and
+    name alone (permanent random numbers, Ohlsson 1995), so most random scans stay in the list when
+    few scans are added.
     """
     scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
     known = scans.dropna(subset=["predicted_iou_lowest"])
@@ -54,13 +55,13 @@ def share_of_failures(
 
     listed: from `reading_list`; those drawn as "random" or "both" are used. ratings: of all raters.
     digests: {scan: digest of its present labels}; ratings of other labels are ignored. rule: where
-    raters differ, "any", "all" or a rater's name, see `ratings.failed`. Columns: FAILURE_COLUMNS. Rows
-    (what, verdict): ("scan", "fail"), scans that failed as a whole; ("scan or muscle", "fail"), as a
-    whole or in a muscle; ("scan or muscle", "fail or correct"), the verdict "correct" counted as
-    well; (a muscle, "fail"), scans in which it failed on a side or that failed as a whole. drawn:
-    number of random scans; rated: how many of these have a rating of their present labels that the
-    rule uses; count, number of scans of the row; share, count / rated, with Wilson's 95 % interval
-    share_low_95, share_high_95. These four are null if rated is 0.
+    raters differ, "any", "all" or a rater's name, see `ratings.failed`. Columns: FAILURE_COLUMNS.
+    Rows (what, verdict): ("scan", "fail"), scans that failed as a whole; ("scan or muscle",
+    "fail"), as a whole or in a muscle; ("scan or muscle", "fail or correct"), the verdict "correct"
+    counted as well; (a muscle, "fail"), scans in which it failed on a side or that failed as a
+    whole. drawn: number of random scans; rated: how many of these have a rating of their present
+    labels that the rule uses; count, number of scans of the row; share, count / rated, with
+    Wilson's 95 % interval share_low_95, share_high_95. These four are null if rated is 0.
     """
     random = set(listed.scan[listed.drawn_as != WORST])
     own = [rating for rating in ratings if rating.scan in random]

@@ -59,13 +59,14 @@ RELIABILITY_COLUMNS = (
 def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side
-    (left, right, both), with the columns of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is
-    "masks". Rows with review_failed are left out. Column level: "all slices", for a subject's means as
-    csa_mean_mm2 of the study, each over the slices in which mask or prediction itself shows the muscle (0
-    if none does); and each vertebra or disc, for means over the slices nearest to it in which either
-    shows the muscle. One with fewer than two subjects has no row.
+    overlap: from `accuracy.held_out_rows`, one row per slice, muscle and side with a manual mask;
+    rows with review_failed are left out. slice_levels: level of each slice, from
+    `scored_slice_levels`. One row per level, muscle and side (left, right, both), with the columns
+    of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is "masks". Column level: "all
+    slices", for a subject's means as csa_mean_mm2 of the study (`accuracy.subject_areas`); and each
+    vertebra or disc, for means over the slices nearest to it in which mask or prediction shows the
+    muscle (`accuracy.nearest_slice_areas`); there, a muscle and side with fewer than two subjects
+    has no row.
     """
     tables = [_of_masks(overlap, subject_areas).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -78,10 +79,10 @@ def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.D
     """Return the reliability of areas between the manual masks of two raters.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
-    (first); those with pixels_truth2, of a second mask, are used, also where the network's labels
-    failed the review. slice_levels: level of each slice, from `scored_slice_levels`. Rows and columns as
-    from `mask_reliability`: one row per level, muscle and side (left, right, both), with
-    RELIABILITY_COLUMNS; source is "raters". Empty without a second mask.
+    (first); those with pixels_truth2, of a second mask (second), are used, also where the network's
+    labels failed the review. slice_levels: level of each slice, from `scored_slice_levels`. Rows
+    and columns as from `mask_reliability`: one row per level, muscle and side (left, right, both),
+    with RELIABILITY_COLUMNS; source is "raters". Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
@@ -123,14 +124,15 @@ def visit_reliability(
 ) -> pd.DataFrame:
     """Return the reliability of area, volume and fat fraction between two visits of a subject.
 
-    muscles, subjects, levels: the cohort tables. First and second measurement are the first two analysed
-    visits of each subject, by years_since_first or, if that is not known for all, by name; pairs known to
-    be REPEAT_YEARS (0.25) years or more apart are left out, as they show a change. One row per level,
-    measure (csa, volume, fat_fraction), muscle and side, with the columns of `reliability`. Side "both":
-    sum of areas and volumes, mean of fat fractions weighted by volume (at a level: by area), null if that
-    of a side is unknown; a side without the muscle does not enter the fat fraction. Pairs of areas or
-    volumes that are 0 at both visits are left out. Column level: "all slices", for means over these, and
-    each vertebra or disc (no volume), which has no row with fewer than two subjects. Single slices are not
+    muscles, subjects, levels: the cohort tables. First and second measurement are the first two
+    analysed visits of each subject, by years_since_first or, if that is not known for all its
+    scans, by name; pairs known to be REPEAT_YEARS (0.25) years or more apart are left out, as they
+    show a change. One row per level, measure (csa, volume, fat_fraction), muscle and side, with the
+    columns of `reliability`. Side "both": sum of areas and volumes, mean of fat fractions weighted
+    by volume (at a level: by area), null if that of a side is unknown; a side without the muscle
+    does not enter the fat fraction. Pairs of areas or volumes that are 0 at both visits are left
+    out. Column level: "all slices", for a scan as a whole, and each vertebra or disc (no volume);
+    there, a muscle and side with fewer than two subjects has no row. Single slices are not
     compared, because those of two visits are at different places. Empty without visits.
     """
     if "visit" not in subjects:
@@ -143,8 +145,12 @@ def visit_reliability(
 
 
 def _by_level(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield name and rows of each level, cranial to caudal."""
-    for level in sorted(rows["level"].unique(), key=level_number):
+    """Yield name and rows of each level, cranial to caudal.
+
+    Levels that only people with four or six lumbar vertebrae have, such as L6, are passed over.
+    """
+    usual = [level for level in rows["level"].unique() if level_number(level) is not None]
+    for level in sorted(usual, key=level_number):
         yield level, rows[rows["level"] == level].drop(columns="level")
 
 
@@ -185,12 +191,13 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
     pairs: one row per subject, muscle and side (left, right, and both, which is not computed here),
-    with the measurements first and second; rows with a null are left out, and areas and volumes that
-    are 0 twice (`shown_once`). slices: the same columns, a row per slice; with fewer than two subjects, or
-    no subject with two slices, the limits of single slices are null. All 12 rows are there; statistics
-    that need more subjects are null, see `paired_statistics`. measure, unit: written into the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
-    MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
-    measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
+    with the measurements first and second; rows with a null are left out, and areas and volumes
+    that are 0 twice (`shown_once`). slices: the same columns, a row per slice; with fewer than two
+    subjects, or no subject with two slices, the limits of single slices are null. All 12 rows are
+    there; statistics that need more subjects are null, see `paired_statistics`. measure, unit:
+    written into the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02),
+    otherwise MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit
+    of the measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
     measurement sem, smallest detectable change mdc_95, within_subject_cv (fraction), bias and
     Bland-Altman limits of second - first, trend with size, test of equivalence, limits of single
     slices; each with its 95 % interval where there is one. source, comparison and level are null.
@@ -214,10 +221,10 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
 
 
 def shown_once(pairs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return the pairs of which a measurement shows the muscle: not those with 0 in both columns.
+    """Return the pairs in which a measurement shows the muscle: above 0 in one of the columns.
 
-    pairs: one row per pair. columns: names of the two with areas or volumes. That a muscle is absent
-    twice, such as quadratus lumborum at L5/S1, tells nothing of how well it is measured.
+    pairs: one row per pair. columns: names of the two with areas or volumes. That a muscle is
+    absent twice, such as quadratus lumborum at L5/S1, tells nothing of how well it is measured.
     """
     return pairs[(pairs[columns] > 0).any(axis=1)]
 
@@ -225,16 +232,16 @@ def shown_once(pairs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def paired_statistics(
     first: Sequence[float], second: Sequence[float], margin: float | None = None
 ) -> dict:
-    """Return the statistics of two measurements of each subject, {name as in RELIABILITY_COLUMNS: value}.
+    """Return the statistics of two measurements of each subject, {name: value}.
 
-    They are n_subjects, df (n_subjects - 1), first_mean, second_mean; each also with _low_95 and _high_95
-    icc_2_1, icc_3_1, sem (standard error of measurement), bias (second - first), lower_limit, upper_limit
-    (Bland-Altman); mdc_95 (smallest detectable change), within_subject_cv, sd (of the differences),
-    trend_slope, trend_p_value, margin, equivalence_p_value, equivalent (whether that p is below .05).
-    first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their unit;
-    None: MARGIN_PERCENT (5 %) of the mean of first. Of fewer than LEAST_COMPARED (5) subjects only
-    numbers, means, bias, sd, limits and margin are there; others, and what is undefined, are NaN
-    (equivalent: None).
+    Names: n_subjects, df (n_subjects - 1), first_mean, second_mean; icc_2_1, icc_3_1, sem (standard
+    error of measurement), bias (second - first), lower_limit and upper_limit (Bland-Altman), these
+    six also with _low_95 and _high_95; mdc_95 (smallest detectable change), within_subject_cv, sd
+    (of the differences), trend_slope, trend_p_value, margin, equivalence_p_value, equivalent
+    (whether that p is below .05). first, second: (subjects,), finite, in one unit. margin: of the
+    test of equivalence, in their unit; None: MARGIN_PERCENT (5 %) of the mean of first. Of fewer
+    than LEAST_COMPARED (5) subjects only n_subjects, df, means, bias, sd, limits and margin are
+    there; others, and what is undefined, are NaN (equivalent: None).
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = if_enough(np.column_stack([first, second]))
@@ -353,8 +360,8 @@ def within_subject_variation(ratings: np.ndarray) -> float:
 def equivalence_p_value(difference: np.ndarray, margin: float) -> float:
     """Return the p value of two one-sided t tests (TOST): below .05 the mean is within -+ margin.
 
-    difference: (subjects,), finite, in the unit of margin. NaN with fewer than two subjects; if all are
-    equal, 0 within the margin and otherwise 1. Source: Schuirmann 1987.
+    difference: (subjects,), finite, in the unit of margin. NaN with fewer than two subjects; if all
+    are equal, 0 within the margin and otherwise 1. Source: Schuirmann 1987.
     """
     if len(difference) < 2:
         return np.nan
@@ -386,11 +393,11 @@ def clustered_limits(
 ) -> tuple[float, float, dict[str, tuple[float, float, float]]]:
     """Return bias, SD and limits of agreement of the difference in a single slice: (bias, sd, limits).
 
-    difference: (slices,), finite. subjects: (slices,), name of each slice's subject. limits: {"lower_limit",
-    "upper_limit": (value, low, high of its 95 % interval)}. The bias is the mean over subjects of
-    their means; the variance is that between subjects plus that within. All NaN with fewer than two
-    subjects or if no subject has two slices. Source: Bland and Altman 2007; intervals: Zou 2013
-    (MOVER).
+    difference: (slices,), finite. subjects: (slices,), name of each slice's subject. limits:
+    {"lower_limit", "upper_limit": (value, low, high of its 95 % interval)}. The bias is the mean
+    over subjects of their means; the variance is that between subjects plus that within. All NaN
+    with fewer than two subjects or if no subject has two slices. Source: Bland and Altman 2007;
+    intervals: Zou 2013 (MOVER).
     """
     groups = pd.Series(difference).groupby(subjects)
     means, counts = groups.mean().to_numpy(), groups.size().to_numpy()

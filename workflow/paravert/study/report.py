@@ -103,6 +103,7 @@ def write_report(
     metadata = read_metadata(cohort / "ledger.parquet")
     has_visits = "visit" in ledger
     scans = ledger.assign(subject=scan_names(ledger))
+    analysed = scans[scans["status"] == "analysed"]
     previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
@@ -152,7 +153,7 @@ def write_report(
             "quarantined": as_html(
                 report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
             ),
-            "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
+            "warnings": as_html(report_tables.warnings_text(analysed), 1, "None."),
         },
         "captions": {
             name: _with_fat(name, _read_caption(table.caption), fat)
@@ -206,8 +207,8 @@ def write_report(
 def level_note(coverage: pd.DataFrame) -> str:
     """Return the sentence that says at which vertebral level areas are compared.
 
-    coverage: level_coverage.csv of write_tables; the sentence is the first known value of its column
-    note. "" if there is none.
+    coverage: level_coverage.csv of write_tables; the sentence is the first known value of its
+    column note. "" if there is none.
     """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])
@@ -241,10 +242,10 @@ def _figure_caption(figure: Output, figures: Path, coverage: pd.DataFrame) -> st
 
 
 def fat_notes(people: pd.DataFrame) -> dict[str, str]:
-    """Return the note on fat fractions of each table and figure that shows some, {name: note}.
+    """Return the note on fat fractions for captions of tables and figures, {name: note}.
 
-    people: the cohort table `subjects`, one row per scan. The note counts the scans that are shown: the
-    first of each subject (FAT_OF_FIRST_SCANS), or all (FAT_OF_ALL_SCANS).
+    people: the cohort table `subjects`, one row per scan. The note (`fat_words.fat_note`) counts
+    the first scan of each subject for the names FAT_OF_FIRST_SCANS, all scans for FAT_OF_ALL_SCANS.
     """
     shown = {FAT_OF_ALL_SCANS: people, FAT_OF_FIRST_SCANS: first_scans(people)}
     return {
@@ -304,8 +305,8 @@ def _read_csv(folder: Path, name: str) -> pd.DataFrame:
 def render(content: dict) -> str:
     """Return the report as HTML text.
 
-    content: {variable: value} for the template report.html.j2; text is escaped. Raises
-    jinja2.UndefinedError if a variable of the template is missing.
+    content: {variable: value} for the template report.html.j2; text is escaped, Markup is not.
+    Raises jinja2.UndefinedError if a variable of the template is missing.
     """
     return html_template("report.html.j2").render(content)
 
@@ -316,9 +317,9 @@ def counts(
     """Return the numbers at the head of the report: [(number as text, what it counts)].
 
     ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
-    `overlap`; its column subject names the subjects with a manual mask. in_sheet: number of subjects of
-    the whole sheet, if the run was told to take some of them; None: it took all. With visits, scans
-    are counted besides subjects.
+    `overlap`; its column subject names the subjects with a manual mask. in_sheet: number of
+    subjects of the whole sheet, if the run was told to take some of them; None: it took all. With
+    visits, all scans are counted, too, and those analysed and quarantined are scans.
     """
     subjects, scans = ledger["subject"].nunique(), len(ledger)
     taken = "in the sheet" if in_sheet is None else f"selected (of {in_sheet:,} in the sheet)"
@@ -346,8 +347,8 @@ def counts(
 def lumbar_note(ledger: pd.DataFrame) -> str:
     """Return sentences on the number of lumbar vertebrae that the names of levels assume.
 
-    ledger: the cohort table `ledger`, one row per scan. If it has a column n_lumbar, a sentence
-    says how many scans have another number than five.
+    ledger: the cohort table `ledger`, one row per scan. If scans have another number than five in
+    its column n_lumbar, a sentence counts them.
     """
     told = (
         ledger[N_LUMBAR].value_counts().sort_index() if N_LUMBAR in ledger else pd.Series(dtype=int)
@@ -374,11 +375,11 @@ def sagittal_pictures(
     """Return sagittal pictures for the report, one dict per subject that has one.
 
     cohort: folder of the cohort tables. folder: contains a folder per scan. scans: the cohort table
-    `ledger` with the name of the scan in a further column scan. subjects: names, in the order of the
-    result; of each the first scan (`in_order_of_visits`) with a sagittal picture is shown. Keys: scan;
-    source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] of each axial slice that
-    crosses the picture; names, [(level, y)], the height at which each level's name is written. Lengths
-    are in pixels from the upper left corner.
+    `ledger` with the name of the scan in a further column scan. subjects: names, in the order of
+    the result; of each the first analysed scan (`in_order_of_visits`) with a sagittal picture is
+    shown. Keys: scan; source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] of each
+    axial slice that crosses the picture; names, [(level, y)], the height at which each level's name
+    is written. Lengths are in pixels from the upper left corner.
     """
     if not subjects:
         return []

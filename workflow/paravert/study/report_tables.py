@@ -1,4 +1,4 @@
-"""The study's tables as text for the report: few columns, rounded, units in the headers."""
+"""The study's tables as text for the report: few columns, rounded, with units."""
 
 import html
 import math
@@ -119,8 +119,8 @@ def _mean_sd(row: pd.Series) -> str:
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return Table 1 as text: IoU and Dice with the manual masks, by muscle and side (index).
 
-    table: from `accuracy.table1_iou`; rows without slices are left out. A column next to the
-    study's median IoU has that of the paper.
+    table: from `accuracy.table1_iou`; rows without slices are left out. A column has the median IoU
+    of the paper.
     """
     own = table[table["n_slices"] > 0]
     return _by_side(
@@ -138,17 +138,20 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the description of the cohort as text: a row per variable, a column per sex.
+    """Return the description of the cohort as text: a row per variable and level, a column per sex.
 
-    table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The last
-    column, Missing, has the number of subjects (of all sexes) without a value. Empty without subjects.
+    table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest), of one subject
+    the value. The last column, Missing, has the number of subjects (of all sexes) without a value.
+    Empty without subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
         return pd.DataFrame()
     counts = known.groupby("sex")["n_subjects"].max()
     titles = {
-        sex: f"{SEX_TITLES[sex]} (n = {counts[sex]:,})" for sex in SEX_TITLES if sex in counts
+        sex: f"{SEX_TITLES[sex]} (n = {number_text(counts[sex], 0)})"
+        for sex in SEX_TITLES
+        if sex in counts
     }
     names = _variable(table) + _at(table["level"])
     names += ", " + table["unit"].map(_unit)
@@ -191,8 +194,8 @@ def _measure(name: str) -> str | None:
 
 
 def _mean_sd_range(row: pd.Series) -> str:
-    """Return "mean ± SD (lowest to highest)"; a single value alone."""
-    if row["n"] < 2:
+    """Return "mean ± SD (lowest to highest)"; a single value alone, a range only if it is told."""
+    if row["n"] < 2 or pd.isna(row["lowest"]):
         return _mean_sd(row) if row["n"] else DASH
     factor, digits = _scale(row["unit"])
     return f"{_mean_sd(row)} ({interval_text(row['lowest'] * factor, row['highest'] * factor, digits)})"
@@ -201,9 +204,9 @@ def _mean_sd_range(row: pd.Series) -> str:
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return normal values as text, by measure, muscle and side (index), with a column per sex.
 
-    table: from `describe.normal_values`; rows of both sexes together are left out. Cells: mean ± SD
-    (number of values). The last column has published values of the same level, muscle and side, as
-    sentences. Empty without values.
+    table: from `describe.normal_values`; rows of all sexes together are left out. Cells: mean ± SD
+    (number of values). The last column has the published values to compare
+    (`published_values.matching`), as sentences. Empty without values.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
@@ -273,7 +276,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have a value at each level as text: a row per sex, a column per level.
+    """Return how many subjects have slices at each level: a row per sex, a column per level.
 
     table: from `standard_level.level_coverage`. Empty without subjects.
     """
@@ -292,9 +295,9 @@ def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
 def weighted_mean_sd(values: pd.Series, weights: pd.Series) -> tuple[float, float]:
     """Return weighted mean and SD of values, in their unit; the SD of one value is NaN.
 
-    values: finite, at least one. weights: positive, with the same index. The squared SD is the weighted sum of squared
-    deviations over sum(weights) - sum(weights^2) / sum(weights), which is unbiased if all values have one
-    variance; with equal weights it is the usual SD (n - 1).
+    values: finite, at least one. weights: positive, with the same index. The squared SD is the
+    weighted sum of squared deviations over sum(weights) - sum(weights^2) / sum(weights), which is
+    unbiased if all values have one variance; with equal weights it is the usual SD (n - 1).
     """
     total = weights.sum()
     mean = (weights * values).sum() / total
@@ -308,10 +311,10 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the change between first and last visit as text, by measure, muscle and side (index).
 
     table: from `change.change_table`; rows without a change are left out. Columns: change, change
-    per year, years. Cells: mean ± SD over subjects (number of subjects with a value). Those of the change
-    per year are weighted by years, as the noise of a change per year falls with the years between the
-    scans: the mean is the sum of changes over the sum of years. Changes of a fat fraction are in
-    percentage points.
+    per year, years. Cells: mean ± SD over subjects (number of subjects with a value). Those of the
+    change per year are weighted by years, as the noise of a change per year falls with the years
+    between the scans: the mean is the sum of changes over the sum of years. Changes of a fat
+    fraction are in percentage points.
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -369,8 +372,8 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `accuracy.area_agreement`, its order is kept; the column Area has the level ("L3/4", "all
-    slices"). Rows without subjects are left out.
+    table: from `accuracy.area_agreement`, its order is kept; the column Area has the level ("L3/4",
+    "all slices"). Rows without subjects are left out.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(
@@ -481,8 +484,8 @@ def _with_interval(row: Mapping, name: str) -> str:
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: from `describe.fat_methods`. Cells: mean (number of subjects). The last
-    two columns, meaning and caveat, are sentences.
+    table: from `describe.fat_methods`. Cells: mean (number of subjects). The last two columns,
+    meaning and caveat, are sentences.
     """
     shown = pd.DataFrame({"Method": table["method"]})
     for muscle in MUSCLES:
@@ -533,8 +536,8 @@ def specification_text(table: pd.DataFrame) -> pd.DataFrame:
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side as text.
 
-    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or % of
-    subjects in the category; in brackets the number of missing values.
+    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or % of the
+    known values; in brackets the number of missing ones. Reasons: % of the subjects not analysed.
     """
     shown = pd.DataFrame(
         {
@@ -614,7 +617,7 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
     """Return comparisons with weights for missing subjects: {"table": HTML, "note": sentences}.
 
     table: from `selection.weighted_contrasts`. Comparisons without a weighted estimate are left out
-    of the table; the note says why for each outcome.
+    of the table; the note describes the weights of each outcome, or says why there are none.
     """
     known = table[table["weighted"].notna()]
     texts = [

@@ -61,9 +61,10 @@ def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> 
 def with_basis(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results with BASIS_COLUMNS, which say what its estimates rest on.
 
-    BASIS_COLUMNS: estimator, link, covariance, df, n_subjects, n_rows, unit and family. name: of the
-    table. frame: its rows. A column that it lacks is added from STATED[name], which gives a text or
-    the name of a column to copy. Without an entry there, the column is null, and family is "none".
+    BASIS_COLUMNS: estimator, link, covariance, df, n_subjects, n_rows, unit and family. name: of
+    the table. frame: its rows. A column that it lacks is added from STATED[name], which gives a
+    text or the name of a column to copy. Without an entry there, the column is null, and family is
+    "none".
     """
     told = {"family": NO_FAMILY} | dict(STATED.get(name, {}))
     lacking = [column for column in BASIS_COLUMNS if column not in frame]
@@ -78,10 +79,10 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
     """Return how the estimates of a table were made, one sentence per kind of estimate.
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
-    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no subject,
-    are ignored, as are 0 degrees of freedom. Where categories are compared with a reference (columns of
-    these names), the numbers are "of a category". A column model_estimator, if there is one, is used in
-    place of estimator.
+    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no
+    subject, are ignored, as are 0 degrees of freedom. Where categories are compared with a
+    reference (columns of these names), the numbers are "of a category". A column model_estimator,
+    if there is one, is used in place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
@@ -112,9 +113,10 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results without the numbers that are based on fewer than 5 subjects.
 
     frame: any table. In rows with a count (columns n, subjects, n_..., count_...) from 1 to 4 all
-    numbers become null. Number columns whose name ends with lowest or highest, values of one person,
-    become null in all rows. In the texts of note, left_out and found such counts of subjects read
-    "fewer than 5 subjects". A boolean column suppressed marks the rows with such a count.
+    numbers become null, and the text found becomes "fewer than 5 subjects". Number columns whose
+    name ends with lowest or highest, values of one person, become null in all rows. Such counts of
+    subjects within the texts of note, left_out and found read like this, too. A boolean column
+    suppressed marks the rows with such a count.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))

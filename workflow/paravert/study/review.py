@@ -1,7 +1,7 @@
 """Writes the review page: a table of all scans, and each scan with all slices, for rating by eye.
 
-The page opens from disk. Its data are scripts, data/scans.js and data/page-0001.js ..., because browsers
-let a page on disk load scripts, but not read files.
+The page opens from disk. Its data are scripts, data/scans.js and data/page-0001.js ..., because
+browsers let a page on disk load scripts, but not read files.
 """
 
 import json
@@ -80,11 +80,11 @@ def write_review(
 ) -> None:
     """Write the review page (index.html): all scans with all slices, for rating.
 
-    The page loads pictures from ../subjects/<scan>/review/, so the folder of the subjects must lie beside
-    that of the page. Beside index.html are to_correct.csv, the labels that raters want corrected,
-    raters.csv, the agreement of raters, reading_list.csv, the scans to be rated blind, and failures.csv,
-    the share of failures among its scans that were drawn at random and are rated. Raises InputError
-    for a faulty file of ratings.
+    The page loads pictures from ../subjects/<scan>/review/, so the folder of the subjects must be
+    named subjects and lie beside that of the page. Beside index.html are to_correct.csv, the labels
+    that raters want corrected, raters.csv, the agreement of raters, reading_list.csv, the scans to
+    be rated blind, and failures.csv, the share of failures among its scans that were drawn at
+    random and are rated. Raises InputError for a faulty file of ratings.
     """
     rated = read_ratings(ratings or ())
     data = out / "data"
@@ -158,7 +158,7 @@ def _named_by_scan(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
-    """Return what the page's table shows of each scan of the ledger, dicts ordered by the scan's name.
+    """Return what the page's table shows of each scan, dicts in the order of the ledger.
 
     cohort: folder of the cohort tables. folder: of the scans. details: {scan: further entries}.
     Keys: scan, status, reason, message, warnings, covariates, fingerprint (digest of the labels),
@@ -234,7 +234,7 @@ def _levels_shown(rows: pd.DataFrame) -> dict:
 
 
 def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
-    """Yield the rows of the table of slices by subject, SCANS_PER_PAGE subjects at a time."""
+    """Yield the rows of the table of slices by scan, SCANS_PER_PAGE scans at a time."""
     columns = ["subject", *SLICE_ORDER, "position_mm", "level_position", "level"]
     columns += ["csa_mm2", "fat_fraction", "predicted_iou"]
     page = []

@@ -50,11 +50,11 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
 def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a frame ordered by subject (as text) and then by visit.
 
-    frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered. A
-    frame without the column visit is returned as it is. subjects: the cohort table `subjects`, one row
-    per scan, with the column visit. Visits are ordered by years_since_first
-    if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
-    before other names. Rows of scans that subjects lacks come last.
+    frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered.
+    A frame without the column visit is returned as it is. subjects: the cohort table `subjects`,
+    one row per scan, with the column visit. Visits are ordered by years_since_first if it is known
+    for all scans of the subject; otherwise by name, numbers in numerical order and before other
+    names. Rows of scans that subjects lacks come last.
     """
     if "visit" not in frame:
         return frame
@@ -80,8 +80,8 @@ def _ordered(subjects: pd.DataFrame) -> pd.DataFrame:
 def years_of(subjects: pd.DataFrame) -> pd.Series:
     """Return the years since the subject's first visit (column years_since_first), NaN where unknown.
 
-    subjects: the cohort table `subjects`, with this column in upper or lower case; all NaN without it.
-    The result has the index of subjects.
+    subjects: the cohort table `subjects`, with this column, upper and lower case not distinguished;
+    all NaN without it. The result has the index of subjects.
     """
     name = next((name for name in subjects if name.lower() == YEARS), None)
     if name is None:

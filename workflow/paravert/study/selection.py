@@ -60,13 +60,14 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed are the
-    means of both groups, sd_... their SD (n - 1). A category has a row per value: analysed and not_analysed
-    are its share (0-1) of the known values of each group; a text with more than MOST_CATEGORIES (20) values
-    is left out. missing_...: number of subjects without a value; n_...: with one; count_...: with the value
-    of this row. standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each
-    reason of quarantine or exclusion has a row (variable "reason") with its number and its share of the
-    subjects not analysed; with several sites also per site ("reason, site A"). n_subjects: n_analysed +
+    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed
+    are the means of both groups, sd_... their SD (n - 1). A category has a row per value: analysed
+    and not_analysed are its share (0-1) of the known values of each group; a text with more than
+    MOST_CATEGORIES (20) values is left out. missing_...: number of subjects without a value; n_...:
+    with one; count_...: with the value of this row. standardised_difference: analysed minus not
+    analysed over the pooled SD (Austin 2009). Each reason of quarantine or exclusion has a row
+    (variable "reason") with its number and its share of the subjects not analysed; with several
+    sites also per site ("reason, site A"), of its own subjects. n_subjects: n_analysed +
     n_not_analysed. What does not apply is null.
     """
     inside = ledger["status"] == records.ANALYSED
@@ -171,10 +172,12 @@ def weighted_contrasts(
     `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, from
     `inference.fit_model`, without weights: its subjects are the complete cases. Columns:
     WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates with 95 % intervals;
-    difference_in_standard_errors is weighted - complete cases over the standard error of the latter (of
-    logarithms for odds ratios); n_missing, effective_n, predictors and left_out are those of
-    `InclusionWeights`. If no weights can be computed, the weighted estimate is NaN and the note says
-    why. Models that were not fitted, and outcomes without a planned comparison (volume), have no rows.
+    difference_in_standard_errors is weighted - complete cases over the standard error of the latter
+    (of logarithms for odds ratios); n_missing, effective_n, predictors and left_out are those of
+    `InclusionWeights`. If no weights can be computed, the weighted estimate is NaN, n_missing
+    counts all subjects outside the model, and the note says why. Models that were not fitted,
+    comparisons that are impossible, and outcomes without a planned comparison (volume) have no
+    rows.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:
@@ -234,9 +237,9 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     is that of a logistic regression on the covariates that are known for all (linear, age
     quadratic), in the order of the columns, as many as the smaller group allows
     (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are subjects of unknown sex or
-    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody (else) is
-    missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors, or these
-    separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
+    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody
+    (else) is missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors,
+    or these separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
     """
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()

@@ -21,11 +21,11 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
     side. adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per
     difference; columns (EFFECT_COLUMNS): factor (site, manufacturer or field_strength), category,
     reference (the category with most subjects in the model, with which it is compared), outcome,
-    model, muscle, n_category (subjects of the category), estimate, unit, low_95, high_95, and of the
-    model n_subjects, n_rows, df, link, covariance, note. estimate: category minus reference for areas and volumes, odds
-    ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides
-    muscle and side) or "adjusted". Factors with a single category, or that a model left out, have
-    no rows.
+    model, muscle, n_category (subjects of the category in the model), estimate, unit, low_95,
+    high_95, and what the model rests on (`FittedModel.basis`), with its note. estimate: category
+    minus reference for areas and volumes, odds ratio of the two for fat fractions. model: "alone"
+    (the factor is the only covariate besides muscle and side) or "adjusted". Factors with a single
+    category, or that a model left out, have no rows; nor have models that were not fitted.
     """
     rows = []
     for factor in FACTORS:

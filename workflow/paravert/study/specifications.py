@@ -1,8 +1,8 @@
 """Specification curve: effects of sex and age on fat fractions over plausible ways to measure these.
 
-A way is a combination of fat method, erosion of the masks, quality cut and vertebral level. The models
-are those of the study, with the fat fraction of each way as outcome.
-Source: Simonsohn, Simmons and Nelson 2020.
+A way is a combination of fat method, erosion of the masks, quality cut and vertebral level. The
+model is the study's of sex and age, with the fat fraction of each way as outcome. Source:
+Simonsohn, Simmons and Nelson 2020.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,11 +51,12 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name of the fat method, or of the study's combination of methods (`estimator_columns`).
-    column: column of the cohort table `slices` with its fat fraction. erosion_px: pixels by which masks
-    are eroded (0 or 1). quality_cut: which sections (a muscle and side in a slice) are used: "all
-    sections", those of "scans without flags", or those with such as "predicted IoU at least 0.8" (the
-    number is a setting). level_rule: "all slices" (mean over them) or such as "at L3/4" (value there).
+    estimator: name of the fat method, or of the study's combination of methods
+    (`estimator_columns`). column: column of the cohort table `slices` with its fat fraction.
+    erosion_px: pixels by which masks are eroded (0 or 1). quality_cut: which sections (a muscle and
+    side in a slice) are used: "all sections", those of "scans without flags", or those with such as
+    "predicted IoU at least 0.8" (the number is a setting). level_rule: "all slices" (mean over
+    them) or such as "at L3/4" (value there).
     """
 
     estimator: str
@@ -77,11 +78,12 @@ def specification_curve(
     cohort: folder of the cohort tables. data: table of muscles with covariates, from
     `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of
     the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section
-    out. seed: of the sample that is taken of more than MOST_SUBJECTS (2,000) subjects. Columns
-    (CURVE_COLUMNS): the way (estimator, erosion_px, quality_cut, level_rule), chosen (whether it is
-    that of the study's models), family and label of the effect, muscle, estimate (odds ratio),
-    low_95, high_95, p_value and others. A way that cannot be fitted has rows with a note, a cut
-    that leaves nothing out has one such row. Source: Simonsohn, Simmons and Nelson 2020.
+    out; one without predicted IoU is kept. seed: of the sample that is taken of more than
+    MOST_SUBJECTS (2,000) subjects. Columns (CURVE_COLUMNS): the way (estimator, erosion_px,
+    quality_cut, level_rule), chosen (whether it is that of the study's models), family and label of
+    the effect, muscle, estimate (odds ratio), low_95, high_95, p_value and others. A way that
+    cannot be fitted has rows with a note, a cut that leaves nothing out has one such row. Source:
+    Simonsohn, Simmons and Nelson 2020.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
     if subjects.empty:
@@ -126,10 +128,11 @@ def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
     Returns {estimator: (column of whole masks, column of eroded masks)}. subjects: the cohort
     table, of which the column fat_fraction_method is read. Estimators: first that of the study's
     models, whose value is in the column fat_fraction; then all other methods, Dixon only if a
-    subject has it. If the study's method leaves out the outermost pixels ("eroded_linear"), the name
-    is that without "eroded_", and fat_fraction is the column of eroded masks. In a study with Dixon
-    and other images the first is named after both methods, such as "dixon, else eroded_linear";
-    fat_fraction, taken as that of whole masks, is then of eroded masks where the other method is.
+    subject has it. If the study's method leaves out the outermost pixels ("eroded_linear"), the
+    name is that without "eroded_", and fat_fraction is the column of eroded masks. In a study with
+    Dixon and other images the first is named after both methods, such as "dixon, else
+    eroded_linear"; fat_fraction, taken as that of whole masks, is then of eroded masks where the
+    other method is.
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
     chosen, pair = ", else ".join(methods), ("fat_fraction", "fat_fraction_eroded")
@@ -167,11 +170,12 @@ def fat_by_way(
 ) -> pd.DataFrame:
     """Return the fat fraction (0-1) of each scan, muscle and side by each way, one column per way.
 
-    slices: rows of whole scans of the cohort table `slices`. ways: each labels its own column. passed:
-    {Way.quality_cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a number such as
-    3.5 for L3/4, None for all slices}. The index is subject, visit if there is one, muscle and side,
-    as text. Over all slices: mean of known values, weighted by volume. At a level: interpolated.
-    NaN if there is no value, or if a section used for the level is unknown or not kept.
+    slices: rows of whole scans of the cohort table `slices`. ways: each labels its own column.
+    passed: {Way.quality_cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a
+    number such as 3.5 for L3/4, None for all slices}. The index is subject, visit if there is one,
+    muscle and side, as text. Over all slices: mean of the known values that are kept, weighted by
+    volume, without slices that cut an earlier stack. At a level: interpolated. NaN if there is no
+    value, or if a section used for the level is unknown or not kept.
     """
     keys = [*scan_keys(slices), "muscle", "side"]
     code = slices.groupby(keys, sort=False, observed=True).ngroup().to_numpy()

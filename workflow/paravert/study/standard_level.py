@@ -36,8 +36,8 @@ class StandardLevel:
     """The vertebral level at which the study compares scans, and how many subjects have values there.
 
     name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of
-    these, with an area at the level. covered: {name of each level, L1 to L5/S1: number of subjects whose
-    slices cover it}. By default of no subject, so the level is not used.
+    these, with an area at the level. covered: {name of each level, L1 to L5/S1: number of subjects
+    whose slices cover it}. By default of no subject, so the level is not used.
     """
 
     name: str = USUAL_LEVEL
@@ -81,9 +81,9 @@ class StandardLevel:
     def ranges(self) -> str:
         """Words for results over all slices: that scans cover different ranges; a property.
 
-        Such as "scans cover different ranges (68 % of the subjects have L3/4)"; begins with SCANS_COVER.
-        "" if the level is `used`, or without subjects. The share is rounded down, and "may" stands there
-        if it is 0: slices of all may then end below the level.
+        Such as "scans cover different ranges (68 % of the subjects have L3/4)"; begins with
+        SCANS_COVER. "" if the level is `used`, or without subjects. The share is rounded down; if
+        nobody has the level, the ranges "may differ": slices of all may then end below it.
         """
         if self.used or not self.n_subjects:
             return ""
@@ -96,7 +96,7 @@ class StandardLevel:
 
     @property
     def distribution(self) -> str:
-        """A sentence on how many subjects have a value at each level; "" if all or none; a property."""
+        """How many subjects have slices at each level, a sentence; "" if all or none; a property."""
         counts = set(self.covered.values())
         if counts <= {0} or counts == {self.n_subjects}:
             return ""
@@ -107,9 +107,9 @@ class StandardLevel:
 def read_covered(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the cohort table `levels` that say which levels a scan covers (COVERED_COLUMNS).
 
-    Those of the left psoas major (ONE_MUSCLE), as the same levels are covered for all muscles. cohort:
-    folder of the cohort tables. scans: one row per scan, with subject, and visit in a study with visits;
-    rows of other scans are left out.
+    Those of the left psoas major (ONE_MUSCLE), as the same levels are covered for all muscles.
+    cohort: folder of the cohort tables. scans: one row per scan, with subject, and visit in a study
+    with visits; rows of other scans are left out.
     """
     return of_scans(read_frame(cohort, codebook.LEVEL_TABLE, COVERED_COLUMNS, ONE_MUSCLE), scans)
 
@@ -118,9 +118,10 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
     """Return the standard level of the study, and how many subjects have a value there.
 
     muscles, levels: the cohort tables, one scan per subject; of levels the rows of the left psoas
-    major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4", that csa_at_level_mm2 of muscles was
-    computed for (`level_of_metadata`); not checked. A subject has a value there if csa_at_level_mm2 of any
-    muscle is known. levels gives the numbers of subjects at each level, as in `level_coverage`.
+    major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4", that csa_at_level_mm2 of muscles
+    was computed for (`level_of_metadata`); not checked. A subject has a value there if
+    csa_at_level_mm2 of any muscle is known. levels gives the numbers of subjects at each level, as
+    in `level_coverage`.
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -141,11 +142,11 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
-    levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
-    subject. n_covered counts subjects whose slices cover the level (level_reason is none of not-covered,
-    no-levels and no-such-level), also if the area there is unknown. One row per level from L1 to L5/S1 and
-    sex (all, F, M, and unknown if there are any): level_position (number), level (name), sex, n_subjects,
-    n_covered, share (NaN without subjects).
+    levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan
+    per subject. n_covered counts subjects whose slices cover the level (level_reason is none of
+    not-covered, no-levels and no-such-level), also if the area there is unknown. One row per level
+    from L1 to L5/S1 and sex (all, F, M, and unknown if there are any): level_position (number),
+    level (name), sex, n_subjects, n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
@@ -177,8 +178,8 @@ def standard_number(name: str) -> float:
 def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> str:
     """Return the name of the standard level, such as "L3/4", that the cohort tables were made with.
 
-    cohort: folder of the cohort tables. table: name of the one whose metadata are read; each contains the
-    level; "L3/4" if an older table does not.
+    cohort: folder of the cohort tables. table: name of the one whose metadata are read; each
+    contains the level; "L3/4" if an older table does not.
     """
     return read_metadata(cohort / f"{table}.parquet").get(LEVEL_METADATA, USUAL_LEVEL)
 
@@ -186,8 +187,8 @@ def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> 
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction at the standard level, left and right together.
 
-    muscles: the cohort table `muscles`, one scan per subject. One row per subject and muscle, and one
-    with muscle "all" for all four. Columns: subject, sex, muscle, csa_at_level_mm2 (sum),
+    muscles: the cohort table `muscles`, one scan per subject. One row per subject and muscle, and
+    one with muscle "all" for all four. Columns: subject, sex, muscle, csa_at_level_mm2 (sum),
     fat_fraction_at_level (0-1, weighted by area). A value is null if that of a side (or muscle) is
     unknown; where a muscle is absent, its area is 0 and it does not enter the fat fraction.
     """

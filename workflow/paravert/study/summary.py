@@ -90,10 +90,10 @@ def accept_ledger(
 ) -> None:
     """Write the run's summary line, or fail if too many subjects were quarantined.
 
-    A subject is quarantined if a fault of its images or files ended its analysis; where subjects have
-    several visits, each scan counts. ledger: cohort/ledger.parquet of gather_cohort, a row per subject
-    (scan) with the reason. out: text file with how many were analysed, and how many not, by reason.
-    max_quarantined_fraction: 0-1; 1 accepts any number. Raises InputError above it.
+    A subject is quarantined if a fault of its images or files ended its analysis; where subjects
+    have several visits, each scan counts. ledger: cohort/ledger.parquet of gather_cohort, a row per
+    subject (scan) with the reason. out: text file with how many were analysed, and how many not, by
+    reason. max_quarantined_fraction: 0-1; 1 accepts any number. Raises InputError above it.
     """
     reasons, subjects = _reasons(ledger)
     line = summary_line(reasons, subjects)

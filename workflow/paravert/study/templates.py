@@ -8,7 +8,7 @@ TEMPLATES = Path(__file__).parents[1] / "report"
 
 
 def html_template(name: str) -> Template:
-    """Return a Jinja template of workflow/report; text that is put into it is escaped.
+    """Return a Jinja template of workflow/report; text put into it is escaped, Markup is not.
 
     name: of the file, such as "report.html.j2". Its method render raises jinja2.UndefinedError if a
     variable is missing.

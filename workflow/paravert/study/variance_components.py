@@ -35,10 +35,10 @@ def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dic
     is divided by the muscle's mean, because variances grow with size, and SD are shares of that
     mean. seed: of the sample that is taken of more than MOST_SUBJECTS (400) subjects. A linear
     mixed model (REML, statsmodels' MixedLM) with random effects of the subject, its muscles and its
-    sides, and fixed effects of sex, age and side per muscle. Only subjects with all muscles and
-    sides are used. Returns one dict per component with keys of inference.MODEL_COLUMNS (term,
-    label, estimate, unit and others); a single dict with a note if there are fewer than
-    LEAST_SUBJECTS (10) subjects or the optimiser did not converge.
+    sides, and fixed effects of sex, age and side per muscle. Only subjects of known sex and age
+    with the outcome of all muscles and sides are used. Returns one dict per component with keys of
+    inference.MODEL_COLUMNS (term, label, estimate, unit and others); a single dict with a note if
+    there are fewer than LEAST_SUBJECTS (10) subjects or the optimiser did not converge.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}

@@ -1,1 +1,1 @@
-"""The figures, a module each: one function returns the table that is drawn, another draws it."""
+"""The figures: of each, one function returns the table that is drawn, and another draws it."""

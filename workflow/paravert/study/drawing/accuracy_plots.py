@@ -17,7 +17,7 @@ from paravert.study.summary import counted
 
 MAX_POINTS_PER_BOX = 1500
 HIGHEST_FLOOR = 0.7  # of the axis, however good the values are
-SHARE_BELOW_FLOOR = 0.01  # of the values, at most; they are drawn at the lower edge
+SHARE_BELOW_FLOOR = 0.01  # of the values, rounded up; a triangle at the lower edge stands for them
 NAMES = [label.name for label in LABELS]
 COLOURS = {label.name: label.colour for label in LABELS}
 FIG4_COLUMNS = [
@@ -34,10 +34,10 @@ BLAND_ALTMAN_COLUMNS = [
 def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
-    overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    seed: of the random choice. Columns: subject, visit if there is one, stack_id, slice, muscle, side,
-    iou, pixels_truth, pixels_prediction, and point: whether the row is drawn as a point; at most
-    MAX_POINTS_PER_BOX (1500) at random per muscle and side. The boxes show all rows.
+    overlap: from `accuracy.held_out_rows`. seed: of the random choice. Columns: subject, visit if
+    there is one, stack_id, slice, muscle, side, iou, pixels_truth, pixels_prediction, and point:
+    whether the row is drawn as a point; at most MAX_POINTS_PER_BOX (1500) at random per muscle and
+    side. The boxes show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
@@ -51,9 +51,9 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 def draw_iou(frame: pd.DataFrame) -> Figure:
     """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
-    frame: the values to draw, from `iou_points`; without rows the figure is a sentence that says so.
-    Whiskers: 1.5 interquartile ranges. The axis may start above the lowest values (at most 1 % of all);
-    a text says how many lie below it.
+    frame: the values to draw, from `iou_points`; without rows the figure is a sentence. Whiskers:
+    to the last value within 1.5 interquartile ranges. The axis may start above the lowest values
+    (at most 1 % of all, rounded up); a text says how many lie below it.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
@@ -84,7 +84,7 @@ def draw_iou(frame: pd.DataFrame) -> Figure:
 def _floor(iou: pd.Series) -> float:
     """Return the lower end of the axis, a multiple of 0.1, at most HIGHEST_FLOOR.
 
-    At most SHARE_BELOW_FLOOR of the values are below it.
+    At most SHARE_BELOW_FLOOR of the values, rounded up, are below it.
     """
     low = np.quantile(iou, SHARE_BELOW_FLOOR)
     return min(np.floor(low * 10) / 10, HIGHEST_FLOOR)
@@ -142,12 +142,13 @@ def _values_below(frame: pd.DataFrame, floor: float) -> str:
 def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the values of the Bland-Altman plot, one row per subject and muscle (left + right).
 
-    compared: {level: areas}, from `accuracy.compared_areas`; its first level is drawn. Columns:
-    subject, muscle, truth_mm2, prediction_mm2, their mean_mm2 and difference_mm2 (prediction -
-    mask), level; the same in all rows of a muscle: bias_mm2, limits of agreement upper_limit_mm2
-    and lower_limit_mm2, half widths of their 95 % intervals bias_error_mm2 and limit_error_mm2,
-    slope and p value of the differences over the means, trend_slope (mm2 per mm2) and trend_p_value
-    (`accuracy.trend`); null if undefined. Without rows if compared has none at this level.
+    compared: {level: areas}, from `accuracy.compared_areas`; of its first level the rows of side
+    "both" are drawn. So a subject without both sides of a muscle has no row for it; if no subject
+    has both, there are no rows. Columns: subject, muscle, truth_mm2, prediction_mm2, their mean_mm2
+    and difference_mm2 (prediction - mask), level; the same in all rows of a muscle: bias_mm2,
+    limits of agreement upper_limit_mm2 and lower_limit_mm2, half widths of their 95 % intervals
+    bias_error_mm2 and limit_error_mm2, slope and p value of the differences over the means,
+    trend_slope (mm2 per mm2) and trend_p_value (`accuracy.trend`); null if undefined.
     """
     level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
@@ -164,9 +165,9 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def draw_agreement(frame: pd.DataFrame) -> Figure:
-    """Draw the Bland-Altman plot, difference against mean in a panel per muscle, and return the figure.
+    """Draw the Bland-Altman plot, difference against mean in a panel per muscle; return the figure.
 
-    frame: the values to draw, from `agreement_points`; without rows the figure is a sentence that says so.
+    frame: the values to draw, from `agreement_points`; without rows the figure is a sentence.
     """
     if frame.empty:
         return style.sentence(f"{NO_AREAS}.")

@@ -1,4 +1,4 @@
-"""Centile curves: area, volume and fat fraction over age per muscle and sex, with the subjects as points."""
+"""Centile curves of area, volume and fat fraction by age per muscle and sex, subjects as points."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -27,7 +27,7 @@ LABELS = {
 FACTORS = {"csa": 0.01, "csa_level": 0.01, "fat_fraction": 100.0, "fat_fraction_level": 100.0}
 # What a row of panels shows: the measure at the standard level, and in place of it where that is not used.
 ROWS = (("csa_level", "csa"), ("volume",), ("fat_fraction_level", "fat_fraction"))
-POINTS_BELOW = 1000  # subjects; with more, curves alone
+POINTS_BELOW = 1000  # subjects; from this number on, curves alone
 BANDED = (3, 50, 97)
 WIDTHS = {3: 0.9, 50: 1.6, 97: 0.9}  # of the other centiles 0.5
 ROW_IN, PANEL_IN = 1.6, 1.2  # height of a row, and of the panels in it
@@ -42,12 +42,12 @@ def centile_points(
 
     subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
     which area, volume and fat fraction are drawn. level: the vertebra or disc at which the study
-    compares scans; area and fat fraction are those at this level if it is used (at least 80 % of the
-    subjects have it) and has centiles, otherwise those over all slices (as by default). Columns:
-    kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or fraction),
-    low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point (only with
-    fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles); "not fitted", a row of
-    the table without a value, which is not drawn.
+    compares scans; area and fat fraction are those at this level if it is used (at least 80 % of
+    the subjects have it) and has centiles, otherwise those over all slices (as by default).
+    Columns: kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or
+    fraction), low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point
+    (only with fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles of the
+    measure and muscle); "not fitted", a row of the table without a value, which is not drawn.
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
@@ -75,9 +75,10 @@ def draw_centiles(
 ) -> Figure:
     """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
-    frame: the values to draw, from `centile_points`; without curves the figure is a sentence. level: the
-    one given to `centile_points`; it names the axes and the note below. fat_name: what the fat fractions
-    are called, from `fat_words.fat_name`. A row of panels per measure and sex, a column per muscle.
+    frame: the values to draw, from `centile_points`; without curves the figure is a sentence.
+    level: the one given to `centile_points`; it names the axes and the note below. fat_name: what
+    the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure and sex
+    with curves, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

@@ -31,6 +31,7 @@ MAIN_X, MAIN_WIDTH, SIDE_X, SIDE_WIDTH = 1.75, 2.9, 4.0, 3.1
 STAGE_NAMES = {
     "convert_dicom": "Quarantined converting the images",
     "segment_muscles": "Quarantined segmenting",
+    "find_levels": "Quarantined finding levels",
     "measure_area": "Quarantined measuring areas",
     "measure_fat": "Quarantined measuring fat",
     "score_overlap": "Quarantined comparing with the mask",
@@ -43,8 +44,9 @@ class MapBox:
     """The box of one feature map of the network in Figure 1; lengths in inches.
 
     kind, level (depth, from 1 at the image's resolution): of the layer that makes the map, as in
-    `network_layers`. channels: number of channels of the map, the label of the box. size_px: height and
-    width of the map in pixels. width, height: of the box. x, y: its lower left corner.
+    `network_layers`. channels: of the layer's output (of a skip connection: of both parts), the
+    label of the box. size_px: height and width of the map in pixels. width, height: of the box. x,
+    y: its lower left corner.
     """
 
     kind: str
@@ -65,10 +67,10 @@ class MapBox:
 def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
     """Return the layers of the network in the order of the forward pass, one row each.
 
-    architecture: of the model. size_px: height and width of its input image. Columns: step (from 1);
-    part (encoder, decoder, head), kind (input, convolution, dropout, pooling, transposed convolution,
-    skip, classes), level (depth, from 1), channels and size_px (height and width) of the layer's output.
-    Raises ValueError unless size_px is a multiple of 2 ** (levels - 1).
+    architecture: of the model. size_px: height and width of its input image. Columns: step (from
+    1); part (encoder, decoder, head), kind (input, convolution, dropout, pooling, transposed
+    convolution, skip, classes), level (depth, from 1), channels and size_px (height and width) of
+    the layer's output. Raises ValueError unless size_px is a multiple of 2 ** (levels - 1).
     """
     layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -79,8 +81,8 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 def draw_network(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: the values to draw, from `network_layers`; at least one row. The height of a box grows with
-    the pixels of the map, its width with the channels.
+    frame: the values to draw, from `network_layers`; at least one row. The height of a box grows
+    with the pixels of the map, its width with the channels.
     """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
@@ -223,11 +225,11 @@ def _draw_legend(axes: Axes) -> None:
 
 
 def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects passed each step: the rows of `describe.subject_flow` but warnings.
+    """Return the numbers of the flow chart: the rows of `describe.subject_flow` but warnings.
 
-    ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging, quarantined,
-    excluded, reason), stage and code (of reasons; else null), subjects, and with visits scans; the
-    reasons are last, in the order of the steps.
+    ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging,
+    quarantined, excluded, reason), stage and code (of reasons; else null), subjects, and with
+    visits scans; the reasons are last, in the order of the steps.
     """
     frame = subject_flow(ledger, overlap)
     frame = frame[frame["kind"] != "warning"]
@@ -243,9 +245,10 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
 def draw_flow(frame: pd.DataFrame, in_sheet: int | None = None) -> Figure:
     """Draw the flow chart of the subjects and return the figure.
 
-    frame: the values to draw, from `flow_counts`. in_sheet: number of subjects of the whole sheet, if
-    the run was told to take some of them; None: it took all. Boxes: subjects in the sheet (or selected),
-    analysed, with a manual mask; to the right those not analysed, with reasons.
+    frame: the values to draw, from `flow_counts`. in_sheet: number of subjects of the whole sheet,
+    if the run was told to take some of them; None: it took all. Boxes: subjects in the sheet (or
+    selected), analysed, with a manual mask; to the right those not analysed, a box per step with
+    its reasons.
     """
     rows = frame[frame["kind"] != "reason"].set_index("kind")
     count = rows["subjects"]

@@ -1,4 +1,4 @@
-"""Figure 2: a random slice of up to eight subjects, with predicted labels and manual mask."""
+"""Figure 2: a random slice of up to eight subjects, with its labels and the manual mask."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,12 @@ COLOUR_OF_VALUE = np.array([(0, 0, 0), *(to_rgb(label.colour) for label in LABEL
 
 @dataclass(frozen=True)
 class Example:
-    """One slice for Figure 2, cropped to the muscles; arrays (rows, columns) of the same shape.
+    """One slice for Figure 2, cropped around the muscles; arrays (rows, columns) of the same shape.
 
-    image: signal. labels: label map, 0-8 (anatomy.LABELS). truth: manual label map likewise, all 0 if
-    there is none. Rows run from front to back, columns from the subject's right to the left. row_mm,
-    column_mm: distance between rows, and between columns.
+    image: signal. labels: label map, 0-8 (anatomy.LABELS). truth: manual label map likewise, all 0
+    if there is none. Rows run from front to back, columns from the subject's right to the left.
+    Beyond the edges of the slice all are 0. row_mm, column_mm: distance between rows, and between
+    columns.
     """
 
     image: np.ndarray
@@ -48,12 +49,12 @@ def example_slices(
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Return the slices of Figure 2: a table with one row per slice, and the images in the same order.
 
-    subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects that
-    the network was not trained on; both with one scan per subject. folder: holds the `SubjectFolder` of
-    each scan, named by `scan_names`. seed: of the choice. Up to eight subjects, spread over sex and fat
-    fraction (`representatives`), and of each a random slice with a label; a chosen subject without
-    labels is left out, not replaced. Columns: subject, stack_id, slice, mean_iou (of the slice, over
-    muscles and sides; null without a manual mask in overlap), sex, age_years, fat_fraction (0-1).
+    subjects: the cohort table `subjects`. overlap: from `accuracy.held_out_rows`; both with one
+    scan per subject. folder: holds the `SubjectFolder` of each scan, named by `scan_names`. seed:
+    of the choice. Up to eight subjects, spread over sex and fat fraction (`representatives`), and
+    of each a random slice with a label; a chosen subject without labels is left out, not replaced.
+    Columns: subject, stack_id, slice, mean_iou (of the slice, over muscles and sides; null without
+    IoU in overlap), sex, age_years, fat_fraction (0-1).
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
@@ -74,9 +75,9 @@ def example_slices(
 def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -> list[str]:
     """Return the names of up to `count` subjects, spread over sex and the values of a column.
 
-    subjects: one row per subject; columns subject, sex and the column `order`. They are sorted by sex
-    (F, M, unknown) and `order` (null last) and cut into `count` equal parts; one of each part is drawn
-    at random. The names are in the order of the parts. seed: of the draw.
+    subjects: one row per subject; columns subject, sex and the column `order`. They are sorted by
+    sex (F, M, unknown) and `order` (null last) and cut into `count` parts of about equal size; one
+    of each is drawn at random. The names are in the order of the parts. seed: of the draw.
     """
     place = subjects["sex"].map({"F": 0, "M": 1}).fillna(2)
     ordered = subjects.assign(place=place).sort_values(["place", order, "subject"])["subject"]
@@ -147,10 +148,10 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw_examples(frame: pd.DataFrame, examples: list[Example]) -> Figure:
-    """Draw Figure 2, slices with predicted labels and manual mask, and return the figure.
+    """Draw Figure 2, slices with their labels and the manual mask, and return the figure.
 
-    frame, examples: from `example_slices`; without rows the figure is a sentence. The subject's right is
-    on the left.
+    frame, examples: from `example_slices`; without rows the figure is a sentence. The subject's
+    right is on the left.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no segmentations to show.")

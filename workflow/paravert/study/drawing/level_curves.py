@@ -24,9 +24,10 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
 
     levels: the cohort table `levels`, one scan per subject. Columns (CURVE_COLUMNS): measure,
     muscle, sex (F, M, unknown), level_position, level (name), n_subjects, mean, low_95, high_95
-    (interval of the mean by Student's t; NaN with fewer than two subjects). measure: csa_mm2, areas as
-    sums of both sides, or fat_fraction, of both sides weighted by area (0-1). A subject in whom the
-    measure is unknown on one side is left out; a side without the muscle does not enter the fat fraction.
+    (interval of the mean by Student's t; NaN with fewer than two subjects). measure: csa_mm2, areas
+    as sums of both sides, or fat_fraction, of both sides weighted by area (0-1). A subject in whom
+    the measure is unknown on one side is left out; a side without the muscle does not enter the fat
+    fraction.
     """
     named = levels.astype({"muscle": object, "sex": object})
     named = named.assign(sex=named.sex.fillna("unknown"))
@@ -52,9 +53,9 @@ def draw_level_curves(
     """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
     frame: the values to draw, from `level_means`; without rows the figure is a sentence. published:
-    areas of one side, from `published_values.areas_of_sides`; drawn twice as large, as left + right;
-    None: not drawn. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of
-    panels per measure, a column per muscle.
+    areas of one side, from `published_values.areas_of_sides`; drawn twice as large, as left +
+    right; None: not drawn. fat_name: what the fat fractions are called, from `fat_words.fat_name`.
+    A row of panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")

@@ -20,9 +20,9 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of adjusted means: area and fat fraction by sex and age.
 
     means: table adjusted_means of fit_models, of which the model of sex and age is drawn. Columns:
-    outcome ("csa_mean_mm2" or "fat_fraction"), muscle, sex, age_years, estimate, low_95, high_95 (mm2, or
-    fraction 0-1), and estimator, link, covariance, df, n_subjects, n_rows, unit, family (BASIS_COLUMNS),
-    of the model. Rows without estimate are left out.
+    outcome ("csa_mean_mm2" or "fat_fraction"), muscle, sex, age_years, estimate, low_95, high_95
+    (mm2, or fraction 0-1), and estimator, link, covariance, df, n_subjects, n_rows, unit, family
+    (BASIS_COLUMNS), of the model. Rows without estimate are left out.
     """
     known = means.dropna(subset=["estimate"])
     chosen = (known["model"] == SEX_AND_AGE.name) & known["outcome"].isin(MEAN_LABELS)
@@ -34,8 +34,8 @@ def draw_adjusted_means(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Fi
     """Draw the adjusted means of area and fat fraction by sex over age, and return the figure.
 
     frame: the values to draw, from `adjusted_mean_points`; without rows the figure is a sentence.
-    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Bars: 95 % intervals. A row
-    of panels per outcome, a column per muscle.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Bars: 95 % intervals. A
+    row of panels per outcome, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No model was fitted: no adjusted means.")
@@ -90,9 +90,10 @@ NAME_WIDTH = 18  # letters of a line; longer names would narrow the panels
 def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of sites and scanners: differences of area and fat fraction.
 
-    effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) categories with most
-    subjects are kept, of all factors (such as site and scanner) together, with all their rows of area
-    and fat fraction. Columns: those of the table, and name, the label in the figure, with the reference.
+    effects: table site_effects of fit_models, of which the rows of area and fat fraction are kept,
+    for the MOST_CATEGORIES (30) categories with most subjects, of all factors (such as site and
+    scanner) together; a category that is compared with two references counts twice. Columns: those
+    of the table, and name, the label in the figure, with the reference.
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)

@@ -1,4 +1,4 @@
-"""Figure 3: the muscles of four subjects in three dimensions."""
+"""Figure 3: the muscles of up to four subjects in three dimensions."""
 
 from pathlib import Path
 
@@ -29,10 +29,11 @@ def reconstructed(
     """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh) per stack and label]}.
 
     subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
-    each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex and
-    muscle volume; one without surfaces is left out. Table: one row per subject, muscle and side with
-    colour ("#2ca02c"), surface_volume_ml (inside the smoothed meshes), faces (number of triangles),
-    both summed over stacks, as each stack has meshes of its own; sex, age_years, volume_ml (measured).
+    each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex
+    and muscle volume; one without surfaces is left out. Table: one row per subject, muscle and side
+    with colour ("#2ca02c"), surface_volume_ml (inside the smoothed meshes), faces (number of
+    triangles), both summed over stacks, as each stack has meshes of its own; sex, age_years,
+    volume_ml (measured).
     """
     names = scan_names(subjects).set_axis(subjects["subject"])
     found = {
@@ -69,8 +70,8 @@ def _reconstruction(home: Path) -> Reconstruction:
 def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
     """Draw Figure 3, muscles in three dimensions, and return the figure.
 
-    frame, reconstructions: from `reconstructed`; without rows the figure is a sentence. A column per
-    subject, a row per direction of view, all on one scale.
+    frame, reconstructions: from `reconstructed`; without rows the figure is a sentence. A column
+    per subject, a row per direction of view, all on one scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")

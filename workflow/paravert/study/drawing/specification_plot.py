@@ -1,4 +1,4 @@
-"""The specification curve: effects on the fat fraction by each way to measure it, and the ways below it."""
+"""The specification curve: effects on the fat fraction by each way to measure it, and these ways."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the specification curve, ordered by estimate within effect and muscle.
 
     curve: specification_curve.csv of fit_models; rows without estimate are left out. Columns: those
-    of the table, and rank, the place in that order: from 0 in each effect (column family) and muscle.
+    of the table, and rank, the place in that order: from 0 in each effect (column family) and
+    muscle.
     """
     known = curve.dropna(subset=["estimate"]).sort_values("estimate", kind="stable")
     ranks = known.groupby(["family", "muscle"]).cumcount()
@@ -30,9 +31,9 @@ def draw_specification_curve(points: pd.DataFrame) -> Figure:
     """Draw the specification curve, with the choices behind each estimate below it; return the figure.
 
     points: the values to draw, from `specification_points`; without rows the figure is a sentence.
-    Choices: estimator, erosion, quality cut and level rule (WAY_COLUMNS), as far as they differ between
-    the points. Two rows of panels per effect that has values, a column per muscle, which says so where a
-    muscle has none. The estimate of the study's own models is highlighted.
+    Choices: estimator, erosion, quality cut and level rule (WAY_COLUMNS), as far as they differ
+    between the points. Two rows of panels per effect that has values, a column per muscle, which
+    says so where a muscle has none. The estimate of the study's own models is highlighted.
     """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")

@@ -16,7 +16,7 @@ from paravert.anatomy import LABELS, MUSCLES
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
 NOTE_CHARACTERS = 118  # in a line of WIDTH_IN
-MANY_POINTS = 3000  # from this number on, points are rasterised in the SVG
+MANY_POINTS = 3000  # with more, points are rasterised in the SVG
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 LABEL_COLOURS = {(label.muscle, label.side): label.colour for label in LABELS}
@@ -107,7 +107,7 @@ def sentence(text: str) -> Figure:
 
 
 def write_below(figure: Figure, *texts: str) -> None:
-    """Write texts below the panels of a figure, each on new lines, "" left out; replaces earlier such texts."""
+    """Write texts below the panels, each on new lines, in place of earlier ones; "" is left out."""
     lines = [line for text in texts for line in textwrap.wrap(text, NOTE_CHARACTERS)]
     figure.supxlabel("\n".join(lines), fontsize=7.5)
 
@@ -116,7 +116,7 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
     """Write a figure as <stem>.svg and <stem>.png, and its values as <stem>.csv, into a folder.
 
     data: the values that were drawn. out: the folder, made if it is missing. Equal input gives
-    equal bytes. Afterwards the layout of the figure is fixed.
+    equal bytes if this is called inside `applied`. Afterwards the layout of the figure is fixed.
     """
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}

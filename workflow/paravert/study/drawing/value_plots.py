@@ -29,14 +29,14 @@ MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fractio
 def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.DataFrame:
     """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which scans
-    are compared, used if at least 80 % of the subjects have it (`StandardLevel.used`); default: none.
-    Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show the muscle;
-    csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the level's name if it is
-    used, otherwise "all slices"; csa_at_level_mm2, null if it is not used; rank, place of the subject
-    in its sex, from 1, the same in all its rows: in ascending order of the sum over its muscles and
-    sides of the areas at the level (means over slices, if it is not used); subjects without area last.
-    Rows are sorted by sex, muscle, rank and side.
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
+    scans are compared, used if at least 80 % of the subjects have it (`StandardLevel.used`);
+    default: none. Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show the
+    muscle; csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the level's name if
+    it is used, otherwise "all slices"; csa_at_level_mm2, null if it is not used or the subject has
+    none; rank, place of the subject in its sex, from 1, the same in all its rows: in ascending
+    order of the sum of its known areas at the level (means over slices, if it is not used),
+    subjects without any last. Rows are sorted by sex, muscle, rank and side.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
@@ -62,11 +62,11 @@ def draw_csa(
 ) -> Figure:
     """Draw Figure 5, areas per subject, and return the figure.
 
-    frame: the values to draw, from `csa_points`; without rows the figure is a sentence. level: the one
-    given to `csa_points`; if it is used, areas at this level are drawn, with mean and SD over the slices
-    behind them; otherwise mean and SD alone. published: values of one side at that level, from
-    `published_values.areas_at`; not drawn if None or if the level is not used. A row of panels per sex, a
-    column per muscle, with its own scale.
+    frame: the values to draw, from `csa_points`; without rows the figure is a sentence. level: the
+    one given to `csa_points`; if it is used, areas at this level are drawn, with mean and SD over
+    the slices behind them; otherwise mean and SD alone. published: values of one side at that
+    level, from `published_values.areas_at`; not drawn if None or if the level is not used. A row of
+    panels per sex, a column per muscle, with its own scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
@@ -175,14 +175,14 @@ def fat_points(
     """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
     subjects: the cohort table `subjects`, one scan per subject. at_level: from
-    `standard_level.both_sides_at_level`; None only if the level is not used. level: vertebra or disc
-    at which scans are compared, used if at least 80 % of the subjects have it; default: none.
-    Columns: level (its name, if it is used, and "all slices"), muscle (or "all"), sex (F, M, unknown),
-    subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and
-    known age whose fat fraction is unknown; and of a straight line in age (least squares, per
-    level, muscle and sex) fitted, low_95, high_95 at the subject's age, slope_per_year,
-    slope_low_95, slope_high_95; null with fewer than MIN_SUBJECTS_FOR_LINE (5) subjects or if all
-    have one age.
+    `standard_level.both_sides_at_level`; None only if the level is not used. level: vertebra or
+    disc at which scans are compared, used if at least 80 % of the subjects have it; default: none.
+    Columns: level (its name, if it is used, and "all slices"), muscle (or "all"), sex (F, M,
+    unknown), subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of
+    that sex and known age whose fat fraction (of that level and muscle) is unknown; and of a
+    straight line in age (least squares, per level, muscle and sex) fitted, low_95, high_95 at the
+    subject's age, slope_per_year, slope_low_95, slope_high_95; null with fewer than
+    MIN_SUBJECTS_FOR_LINE (5) subjects or if all have one age.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].astype(object).fillna("unknown"))
@@ -229,10 +229,10 @@ def draw_fat_fraction(
 ) -> Figure:
     """Draw Figure 6, fat fraction against age for all muscles and for each, and return the figure.
 
-    points: the values to draw, from `fat_points`; without rows the figure is a sentence. level: the one
-    given to `fat_points`; if it is used, points and lines at this level are drawn, with the line over
-    all slices dashed; otherwise those over all slices. fat_name: what the fat fractions are called,
-    from `fat_words.fat_name`. Sexes differ in colour and marker.
+    points: the values to draw, from `fat_points`; without rows the figure is a sentence. level: the
+    one given to `fat_points`; if it is used, points and lines at this level are drawn, with the
+    line over all slices dashed; otherwise those over all slices. fat_name: what the fat fractions
+    are called, from `fat_words.fat_name`. Sexes differ in colour and marker.
     """
     if points.empty:
         return style.sentence("No analysed subjects of known age with a fat fraction.")
@@ -341,9 +341,9 @@ def _slope(group: pd.DataFrame) -> str:
 def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction of each muscle of each subject, one row per known value.
 
-    subjects: the cohort table `subjects`, one scan per subject, sex as text (not categories) or null.
-    Columns: measure ("csa": mean over slices, left + right, mm2; "fat_fraction": 0-1), muscle, sex (F, M,
-    unknown), subject, value.
+    subjects: the cohort table `subjects`, one scan per subject, sex as text (not categories) or
+    null. Columns: measure ("csa": mean over slices, left + right, mm2; "fat_fraction": 0-1),
+    muscle, sex (F, M, unknown), subject, value.
     """
     columns = {f"csa_{muscle}_mm2": ("csa", muscle) for muscle in MUSCLES}
     columns |= {f"fat_fraction_{muscle}": ("fat_fraction", muscle) for muscle in MUSCLES}
@@ -358,10 +358,10 @@ def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
 def draw_distributions(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw the distributions of area and fat fraction by sex, a column per muscle; return the figure.
 
-    frame: the values to draw, from `distribution_points`; without rows the figure is a sentence. fat_name:
-    what the fat fractions are called, from `fat_words.fat_name`. Violins with quartiles for at least
-    MIN_SUBJECTS_FOR_VIOLIN (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200) of all
-    sexes in a panel.
+    frame: the values to draw, from `distribution_points`; without rows the figure is a sentence.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Violins with quartiles
+    for at least MIN_SUBJECTS_FOR_VIOLIN (10) subjects of a sex; points for at most
+    MAX_SUBJECTS_AS_POINTS (200) of all sexes in a panel.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no distributions.")
