@@ -380,7 +380,7 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
 
 
 def test_the_flow_has_words_for_every_step_that_quarantines():
-    assert set(STAGE_NAMES) == {step.name for step in COHORT_STEPS}
+    assert set(STAGE_NAMES) == {"gather_cohort", *(step.name for step in COHORT_STEPS)}
 
 
 def test_flow_names_excluded_subjects_apart():
@@ -388,18 +388,20 @@ def test_flow_names_excluded_subjects_apart():
         {
             "subject": ["S1", "S2", "S3"],
             "status": ["analysed", "excluded", "quarantined"],
-            "stage": [None, "review", "convert_dicom"],
+            "stage": [None, "gather_cohort", "convert_dicom"],
             "reason": [None, "review-failed", "no-dicom"],
             "warnings": [[], [], []],
         }
     )
-    overlap = pd.DataFrame({"subject": [], "held_out": pd.Series([], dtype=bool)})
+    overlap = pd.DataFrame({"subject": ["S1", "S2"], "held_out": [True, True]})
     frame = flow_counts(ledger, overlap)
     count = frame.dropna(subset=["subjects"]).set_index("kind")["subjects"]
     assert count[["sheet", "analysed", "quarantined", "excluded"]].tolist() == [3, 1, 1, 1]
+    assert count[["scored", "scored-excluded"]].tolist() == [2, 1]
     told = texts_of(draw_flow(frame).axes[0])
     assert "Quarantined converting the images: 1" in told
-    assert "Excluded, review: 1" in told
+    assert "Excluded after review: 1" in told
+    assert "of these excluded after review: 1" in told
     assert "review-failed: 1" in told
 
 

@@ -282,7 +282,7 @@ def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all
     subjects), analysed, scored (with a manual mask), judging (scored, labels by the network, and
     not in its training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after
-    review; only if there are any), reason (of quarantine or exclusion, a row per stage and code),
+    review; only if there are any), scored-excluded (scored, but excluded), reason (of quarantine or exclusion, a row per stage and code),
     warning (a row per code; a subject can have several); in this order, reasons and warnings with
     most subjects first. stage and code are null where not named. With visits a subject is counted
     in each kind, stage and code of any of its scans.
@@ -298,6 +298,7 @@ def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     excluded = ledger[~analysed & (status != "quarantined")]
     if len(excluded):
         counted["excluded"] = excluded
+        counted["scored-excluded"] = overlap.merge(excluded[scan_keys(excluded)])
     rows = [{"kind": kind} | _counted(frame) for kind, frame in counted.items()]
     for kind, keys, frame in (
         ("reason", ["stage", "reason"], ledger[~analysed]),

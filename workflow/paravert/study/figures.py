@@ -70,6 +70,7 @@ log = logging.getLogger(__name__)
 CSA_COLUMNS = (
     *("subject", "muscle", "side", "sex", "age_years", "slices"),
     *("csa_mean_mm2", "csa_sd_mm2", "volume_ml", "csa_at_level_mm2", "fat_fraction_at_level"),
+    "csa_reason",
 )
 LEVEL_COLUMNS = (
     *("subject", "level_position", "level", "muscle", "side", "sex", "csa_mm2", "fat_fraction"),

@@ -24,13 +24,14 @@ from paravert.sheet import N_LUMBAR
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_AREAS, NO_HELD_OUT
 from paravert.study.centiles import too_few
+from paravert.study.cohort import EXCLUDED
 from paravert.study.data_frames import read_frame, read_metadata
 from paravert.study.fat_words import fat_note
 from paravert.study.flags import flag_counts
 from paravert.study.methods import methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
-from paravert.study.result_tables import basis_sentences
+from paravert.study.result_tables import FEWER, basis_sentences
 from paravert.study.scans import first_scans, in_order_of_visits, scan_names
 from paravert.study.summary import counted, plural, subjects_in_sheet
 from paravert.study.templates import TEMPLATES, html_template
@@ -105,7 +106,7 @@ def write_report(
     scans = ledger.assign(subject=scan_names(ledger))
     analysed = scans[scans["status"] == "analysed"]
     previews, left_out = _read_previews(folder, scans)
-    quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
+    left_aside = scans[scans["status"] != "analysed"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     people = read_frame(cohort, codebook.SUBJECT_TABLE)
     fat = fat_notes(people)
@@ -132,7 +133,9 @@ def write_report(
         | {
             "change": as_html(
                 report_tables.change_text(_read_csv(tables, "change")),
-                empty="No subject with two analysed scans.",
+                empty="Values of single subjects are not in tables for sharing."
+                if settings["write_tables"]["share_tables"]
+                else "No subject with two analysed scans.",
             )
             if has_visits
             else "",
@@ -151,7 +154,7 @@ def write_report(
                 empty="No scan has ratings of two raters.",
             ),
             "quarantined": as_html(
-                report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
+                report_tables.quarantined_text(left_aside[:MOST_QUARANTINED]), 2, "None."
             ),
             "warnings": as_html(report_tables.warnings_text(analysed), 1, "None."),
         },
@@ -185,7 +188,7 @@ def write_report(
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
         "weights": report_tables.weighted_texts(_read_csv(tables, "weighted_contrasts")),
         "models": report_tables.model_texts(_read_csv(tables, "models")),
-        "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
+        "quarantined_left_out": max(0, len(left_aside) - MOST_QUARANTINED),
         "previews": previews,
         "previews_left_out": left_out,
         "sagittal": sagittal_pictures(
@@ -292,6 +295,8 @@ def _study_tables(folder: Path) -> dict[str, str]:
     for name, (in_words, options) in shown.items():
         table = _read_csv(folder, name)
         own = report_tables.over_all_slices(table, MASKS) if name == "reliability" else table
+        if "suppressed" in table and table["suppressed"].any():
+            options = options | {"empty": f"Not shown: {FEWER}."}
         found[name] = as_html(in_words(table), **options) + _basis_note(own)
     of_centiles = as_html(report_tables.centiles_text(centiles), empty=too_few(centiles))
     fitted = centiles[centiles["value"].notna()]
@@ -326,6 +331,7 @@ def counts(
     first = (f"{subjects:,}", f"{plural(subjects, 'subject')} {taken}")
     masks = overlap["subject"].nunique()
     status = ledger["status"].value_counts()
+    excluded = [(f"{status[EXCLUDED]:,}", "excluded after review")] if EXCLUDED in status else []
     if "visit" in ledger:
         analysed, quarantined = status.get("analysed", 0), status.get("quarantined", 0)
         where = "in the sheet" if in_sheet is None else "selected"
@@ -334,12 +340,14 @@ def counts(
             (f"{scans:,}", f"{plural(scans, 'scan')} {where}"),
             (f"{analysed:,}", f"{plural(analysed, 'scan')} analysed"),
             (f"{quarantined:,}", f"{plural(quarantined, 'scan')} quarantined"),
+            *excluded,
             (f"{masks:,}", f"{plural(masks, 'subject')} with a manual mask"),
         ]
     return [
         first,
         (f"{status.get('analysed', 0):,}", "analysed"),
         (f"{status.get('quarantined', 0):,}", "quarantined"),
+        *excluded,
         (f"{masks:,}", "with a manual mask"),
     ]
 

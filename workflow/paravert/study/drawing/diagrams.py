@@ -36,6 +36,7 @@ STAGE_NAMES = {
     "measure_fat": "Quarantined measuring fat",
     "score_overlap": "Quarantined comparing with the mask",
     "draw_preview": "Quarantined drawing the preview",
+    "gather_cohort": "Excluded after review",
 }
 
 
@@ -228,7 +229,7 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of the flow chart: the rows of `describe.subject_flow` but warnings.
 
     ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging,
-    quarantined, excluded, reason), stage and code (of reasons; else null), subjects, and with
+    quarantined, excluded, scored-excluded, reason), stage and code (of reasons; else null), subjects, and with
     visits scans; the reasons are last, in the order of the steps.
     """
     frame = subject_flow(ledger, overlap)
@@ -261,6 +262,8 @@ def draw_flow(frame: pd.DataFrame, in_sheet: int | None = None) -> Figure:
     scored = ["With a manual mask, scored", n["scored"]]
     if count["judging"] != count["scored"]:
         scored.append(f"labels by the network, not in its training data: {count['judging']:,}")
+    if excluded := count.get("scored-excluded"):
+        scored.append(f"of these excluded after review: {excluded:,}")
     main.append(scored)
     height = sum(_height(lines) + GAP_IN for lines in [*main, *asides]) + GAP_IN
     figure = style.new_figure(height, arranged=False)
@@ -284,7 +287,7 @@ def _asides(frame: pd.DataFrame) -> list[list[str]]:
 
     return [
         [
-            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {number(rows[unit].sum())}",
+            f"{STAGE_NAMES[stage]}: {number(rows[unit].sum())}",
             *(f"{code}: {n:,}" for code, n in zip(rows["code"], rows[unit], strict=True)),
         ]
         for stage, rows in reasons.groupby("stage", sort=False)

@@ -16,6 +16,7 @@ from paravert.study.drawing.examples import SCALE_BAR_MM, representatives
 from paravert.study.drawing.surfaces import PIXEL_MM, Mesh, Viewpoint, extent_mm, mesh_of, shaded
 from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
+from paravert.tables import REVIEW_FAILED
 
 MAX_RECONSTRUCTIONS = 4
 VIEWS = (Viewpoint("from the front and left", 35, 12), Viewpoint("from the back and left", 145, 12))
@@ -30,14 +31,22 @@ def reconstructed(
 
     subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
     each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex
-    and muscle volume; one without surfaces is left out. Table: one row per subject, muscle and side
+    and muscle volume; one without surfaces is left out, and so are muscles that failed the review.
+    Table: one row per subject, muscle and side
     with colour ("#2ca02c"), surface_volume_ml (inside the smoothed meshes), faces (number of
     triangles), both summed over stacks, as each stack has meshes of its own; sex, age_years,
     volume_ml (measured).
     """
     names = scan_names(subjects).set_axis(subjects["subject"])
+    keys = ["subject", "muscle", "side"]
+    failed = muscles.loc[muscles["csa_reason"] == REVIEW_FAILED, keys]
+    failed = set(failed.itertuples(index=False, name=None))
     found = {
-        subject: _reconstruction(folder / names[subject])
+        subject: [
+            (label, surface)
+            for label, surface in _reconstruction(folder / names[subject])
+            if (subject, label.muscle, label.side) not in failed
+        ]
         for subject in representatives(subjects, "volume_ml", MAX_RECONSTRUCTIONS, seed)
     }
     found = {subject: surfaces for subject, surfaces in found.items() if surfaces}
@@ -53,7 +62,6 @@ def reconstructed(
         for subject, surfaces in found.items()
         for label, surface in surfaces
     ]
-    keys = ["subject", "muscle", "side"]
     frame = pd.DataFrame(rows, columns=[*keys, "colour", "surface_volume_ml", "faces"])
     frame = frame.groupby([*keys, "colour"], sort=False).sum().reset_index()
     measured = muscles[[*keys, "sex", "age_years", "volume_ml"]]
