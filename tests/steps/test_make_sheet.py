@@ -159,6 +159,40 @@ def test_spaces_of_other_scripts_in_a_path_are_no_fault(tmp_path):
     assert len(read_sheet(tmp_path / "study/sheet.csv").rows) == len(told.sheet)
 
 
+def linked(folder, link):
+    """Make a folder, and a link to it."""
+    folder.mkdir(parents=True)
+    link.symlink_to(folder)
+
+
+def test_paths_are_right_where_the_folder_of_the_sheet_is_a_link(tmp_path):
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    linked(tmp_path / "real/deep/er/study", tmp_path / "study")
+    made(tmp_path / "archive", tmp_path / "study")
+    (row,) = read_sheet(tmp_path / "study/sheet.csv").rows
+    assert row["images"] == str(tmp_path / "archive/ANNA/axial")
+
+
+def test_a_sheet_that_is_a_link_is_replaced_and_its_paths_are_right(tmp_path):
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    (tmp_path / "other/deep").mkdir(parents=True)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/sheet.csv").symlink_to(tmp_path / "other/deep/sheet.csv")
+    made(tmp_path / "archive", tmp_path / "study")
+    (row,) = read_sheet(tmp_path / "study/sheet.csv").rows
+    assert row["images"] == str(tmp_path / "archive/ANNA/axial")
+    assert not list((tmp_path / "other/deep").iterdir()), "the key stays in the folder named"
+
+
+def test_files_of_the_sheet_in_an_archive_that_is_a_link_are_not_of_the_archive(tmp_path, caplog):
+    linked(tmp_path / "real", tmp_path / "archive")
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            made(tmp_path / "archive", tmp_path / "archive", overwrite=True)
+    assert caplog.text.count("5 files in 3 folders") == 2
+
+
 @pytest.mark.long
 def test_twenty_thousand_other_files_change_no_line(tmp_path):
     archive = five_people(tmp_path / "archive")
@@ -250,6 +284,9 @@ def test_the_key_stays_out_of_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="within results, expected one outside"):
         make_sheet(tmp_path, tmp_path / "results/study/sheet.csv")
+    linked(tmp_path / "results/study", tmp_path / "study")
+    with pytest.raises(InputError, match="within results, expected one outside"):
+        make_sheet(tmp_path, Path("study/sheet.csv"))
 
 
 # --- a second run --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sqlite3
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -68,13 +68,13 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed, their paths written as below
-    `folder` (not resolved). Links are followed; each folder is listed once. Folders that cannot be
-    read are in `Tree.closed`.
+    folder: of the archive. leave_out: files that are not listed, the paths of their folders
+    resolved. Links are followed; each folder is listed once. Folders that cannot be read are in
+    `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
-    left_out = {str(path) for path in leave_out}
+    left_out = frozenset(leave_out)
     walk = os.walk(folder, onerror=lambda error: closed.append(error.filename), followlinks=True)
     for place, below, names in walk:
         folders.append(place)
@@ -83,9 +83,15 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
         new = {inode: name for name, inode in found.items() if inode is not None}
         below[:] = sorted(name for inode, name in new.items() if inode not in seen)
         seen |= new.keys()
-        paths = (f"{place}/{name}" for name in names)
-        files += [(path, *_state(path)) for path in paths if path not in left_out]
+        kept = set(names) - _names_in(place, left_out)
+        files += [(path, *_state(path)) for path in (f"{place}/{name}" for name in kept)]
     return Tree(tuple(sorted(files)), tuple(sorted([*folders, *closed])), tuple(sorted(closed)))
+
+
+def _names_in(folder: str, files: Collection[Path]) -> set[str]:
+    """Return the names of those of some files that are in a folder; their own folders are resolved."""
+    place = Path(os.path.realpath(folder))
+    return {file.name for file in files if file.parent == place}
 
 
 def _place_on_disk(path: str) -> tuple[int, int] | None:

@@ -81,7 +81,8 @@ def make_sheet(
     key.csv: pseudonyms, PatientIDs, dates; a later run reuses it. Keep it secret.
     series_description.yaml, if needed: patterns that choose an axial series.
     """
-    archive, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
+    archive = Path(os.path.abspath(folder))
+    out = Path(os.path.realpath(out.parent), out.name)  # read_sheet resolves paths from there
     pattern = compile_pattern(nifti) if nifti else None
     files = _Outputs(out)
     files.check(archive, overwrite=overwrite)
@@ -124,7 +125,7 @@ def make_sheet(
 
 
 class _Outputs:
-    """The files beside a sheet."""
+    """The files beside a sheet, whose folder is resolved: without links."""
 
     def __init__(self, sheet: Path):
         self.sheet = sheet
@@ -138,15 +139,15 @@ class _Outputs:
     def check(self, archive: Path, *, overwrite: bool) -> None:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
-        archive: its path. The sheet may not be within ./results, nor be named series.csv, key.csv
-        or series_description.yaml. A sheet that is there already is only replaced if `overwrite` is
+        archive: its path. The sheet may not be within ./results, also not by a link, nor be named
+        series.csv, key.csv or series_description.yaml. A sheet that is there already is only replaced if `overwrite` is
         True or the index of an interrupted run is there.
         """
         if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")
         if not os.access(archive, os.R_OK | os.X_OK):
             raise InputError(archive, "the archive may not be read")
-        if Path.cwd() / RESULTS in self.sheet.parents:
+        if Path(os.path.realpath(RESULTS)) in self.sheet.parents:
             told = f"a path within {RESULTS}, expected one outside: the key is no result"
             raise InputError(self.sheet, told)
         if self.sheet in (self.series, self.key, self.patterns):
