@@ -11,10 +11,10 @@ from paravert.archive.assessment import NO, YES, Assessment, Candidate
 from paravert.archive.descriptions import chosen_series
 from paravert.archive.examinations import NIFTI, Examination, Person
 from paravert.errors import Reason, SubjectFault
+from paravert.sheet import UNKNOWN, is_windows_path
 from paravert.sheet_file import cell_fault
 
 DAYS_PER_YEAR = 365.25
-NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
 SERIES_COLUMNS = (
     "subject",
     "visit",
@@ -113,8 +113,9 @@ def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
 
 
 def _relative(path: str | Path, home: Path) -> str:
+    """Return a path relative to a folder, such that the sheet takes it for a path of this system."""
     told = os.path.relpath(path, home)
-    return f"./{told}" if told.lower() in NO_PATHS else told
+    return f"./{told}" if told.lower() in UNKNOWN or is_windows_path(told) else told
 
 
 def number_visits(visits: Iterable[Visit]) -> None:
