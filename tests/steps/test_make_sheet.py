@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -671,6 +672,26 @@ def read_rows(sheet):
 def test_an_archive_that_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match="no such folder, expected the archive"):
         make_sheet(tmp_path / "nothing", tmp_path / "sheet.csv")
+
+
+def test_pipes_sockets_and_devices_are_not_read(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    for folder in (archive / "ANNA", archive / "PIPES"):
+        folder.mkdir(exist_ok=True)
+        os.mkfifo(folder / "pipe.nii.gz")
+        (folder / "link").symlink_to("pipe.nii.gz")
+        (folder / "terminal").symlink_to("/dev/tty")
+        os.mknod(folder / "socket", stat.S_IFSOCK | 0o600)
+    words = ["make_sheet", "archive", "--out", "sheet.csv", "--workers", "1"]
+    words += ["--nifti", "{subject}/*.nii.gz"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    options = {"cwd": tmp_path, "env": environment, "timeout": 60, "check": True}
+    subprocess.run([sys.executable, "-m", "paravert", *words], **options)
+    told = Made(tmp_path)
+    assert [row["images"] for row in told.sheet] == ["archive/ANNA/axial"]
+    assert told.series[0]["accepted"] == "yes"
+    assert told.series[1]["examination_message"] == "no DICOM image among 0 files"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -69,8 +70,8 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
     folder: of the archive. leave_out: files that are not listed, the paths of their folders
-    resolved. Links are followed; each folder is listed once. Folders that cannot be read are in
-    `Tree.closed`.
+    resolved. Links are followed; each folder is listed once. Pipes, sockets and devices are not
+    listed, as conversion does not read them. Folders that cannot be read are in `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
@@ -84,7 +85,8 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
         below[:] = sorted(name for inode, name in new.items() if inode not in seen)
         seen |= new.keys()
         kept = set(names) - _names_in(place, left_out)
-        files += [(path, *_state(path)) for path in (f"{place}/{name}" for name in kept)]
+        states = ((path, _state(path)) for path in (f"{place}/{name}" for name in kept))
+        files += [(path, *state) for path, state in states if state]
     return Tree(tuple(sorted(files)), tuple(sorted([*folders, *closed])), tuple(sorted(closed)))
 
 
@@ -103,12 +105,13 @@ def _place_on_disk(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _state(path: str) -> tuple[int, int]:
+def _state(path: str) -> tuple[int, int] | None:
+    """Return size and time of a file, -1 and 0 if unknown; None for a pipe, socket or device."""
     try:
         found = os.stat(path)
     except OSError:  # reading the file reports it
         return -1, 0
-    return found.st_size, found.st_mtime_ns
+    return (found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
 
 
 class Index:
