@@ -12,9 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import pydicom
 import pytest
 import yaml
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
@@ -502,13 +504,57 @@ def test_a_damaged_file_leaves_the_line_and_tells_the_reason(tmp_path):
     assert told_of(told, "BERT") == {("yes", "")}
 
 
-def test_a_report_alone_is_no_image(tmp_path):
-    archive = tmp_path / "archive"
+def put_report(path):
+    """Write a report (SR) about ANNA."""
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", uid("report")
     data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "ANNA", uid("1"), uid("s")
     data.Modality = "SR"
-    save(data, archive / "ANNA/report")
+    save(data, path)
+
+
+def put_directory(path):
+    """Write a DICOMDIR, which lists one patient."""
+    record = Dataset()
+    record.DirectoryRecordType, record.PatientID, record.PatientName = "PATIENT", "ANNA", "A"
+    data = Dataset()
+    data.FileSetID, data.DirectoryRecordSequence = "DISC", [record]
+    data.file_meta = FileMetaDataset()
+    data.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    data.file_meta.MediaStorageSOPInstanceUID = uid("directory")
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
+
+
+def test_a_dicomdir_is_neither_a_person_nor_an_examination(tmp_path, caplog):
+    archive = tmp_path / "archive"
+    put_series(archive / "site-1/ANNA", "ANNA", "1", "axial")
+    (archive / "site-1/EMIL").mkdir()
+    for folder in ("site-1", "site-1/ANNA/axial", "disc"):
+        put_directory(archive / folder / "DICOMDIR")
+    with caplog.at_level("INFO"):
+        told = made(archive, tmp_path)
+    assert [row["patient_id"] for row in told.key] == ["ANNA"]
+    assert "not in the sheet: people: 0, examinations and folders: 2" in caplog.text
+    assert [(row["folder"], row["accepted"]) for row in told.series] == [
+        ("archive/site-1/ANNA/axial", "yes"),
+        ("archive/disc", ""),
+        ("archive/site-1/EMIL", ""),
+    ]
+
+
+def test_a_report_beside_folders_of_people_hides_no_empty_one(tmp_path):
+    archive = tmp_path / "archive"
+    put_report(archive / "site-1/report")
+    (archive / "site-1/EMIL").mkdir()
+    told = made(archive, tmp_path)
+    assert [row["folder"] for row in told.series[1:]] == ["archive/site-1/EMIL"]
+
+
+def test_a_report_alone_is_no_image(tmp_path):
+    archive = tmp_path / "archive"
+    put_report(archive / "ANNA/report")
     told = made(archive, tmp_path)
     assert told_of(told, "ANNA") == {("no", "no-dicom")}
     assert [row["modality"] for row in told.series] == ["SR"]

@@ -96,7 +96,7 @@ def make_sheet(
         examinations = group_examinations(index.folders(), str(archive))
         places = {place for examination in examinations for _, place in examination.places}
         places |= {str(path.parent) for _, paths in volumes for path in paths}
-        common = {examination.folder for examination in examinations}
+        common = {one.folder for one in examinations if one.image_folders}
         empty = _folders_without_images(index, tree.folders, places, common, str(archive))
     ways = [partial(assess, files.index, examination) for examination in examinations]
     ways += [partial(_assess_volumes, paths) for _, paths in volumes]
@@ -193,7 +193,7 @@ def _folders_without_images(
     """Return the highest folders without files of examinations; not those within an examination.
 
     folders: all, sorted. places: those that hold files of an examination. common: the common folder
-    of each DICOM examination.
+    of each DICOM examination that has images.
     """
     full = {archive}
     for place in places:
