@@ -196,6 +196,32 @@ def test_files_of_the_sheet_in_an_archive_that_is_a_link_are_not_of_the_archive(
     assert caplog.text.count("5 files in 3 folders") == 2
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_names_that_are_not_utf_8_leave_the_rest_of_the_archive_in_the_sheet(tmp_path, workers):
+    archive, odd = tmp_path / "archive", os.fsdecode(b"M\xfcller")
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    put_series(archive / "BERT/1", "BERT", "2", "axial")
+    put_series(archive / "BERT" / odd, "BERT", "2", "sagittal", plan=SAGITTAL)
+    put_series(archive / odd, "", "3", "axial", StudyInstanceUID=None)
+    (archive / f"{odd}-2").mkdir()
+    write_nifti(archive / f"{odd}.nii.gz", Plan())
+    options = {"nifti": "{subject}.nii.gz", "workers": workers}
+    told = made(archive, tmp_path / "study", **options)
+    assert {row["images"] for row in told.sheet} == {"../archive/ANNA/axial", "../archive/BERT"}
+    without = {row["folder"]: row for row in told.series if row["in_sheet"] == "no"}
+    assert set(without) == {
+        r"../archive/M\xfcller/axial",
+        r"../archive/M\xfcller-2",
+        "../archive",
+    }
+    refused = without[r"../archive/M\xfcller/axial"]
+    assert refused["examination_reason"] == "unreadable-header"
+    assert "the path holds what a cell of the sheet cannot" in refused["examination_message"]
+    assert {row["patient_id"] for row in told.key} == {"ANNA", "BERT", "", r"M\xfcller"}
+    again = made(archive, tmp_path / "study", overwrite=True, **options)
+    assert again.key == told.key
+
+
 @pytest.mark.long
 def test_twenty_thousand_other_files_change_no_line(tmp_path):
     archive = five_people(tmp_path / "archive")

@@ -30,10 +30,11 @@ FILES_PER_CHUNK = 50
 CHUNKS_PER_WORKER = 4  # waiting, so that no worker is idle
 COMMIT_SECONDS = 1.0
 OWNER_ONLY = 0o600
+# folder: its bytes, as a path need not be UTF-8.
 TABLES = """
 CREATE TABLE IF NOT EXISTS chunks (digest TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS parts (
-    chunk TEXT, patient_id TEXT, issuer TEXT, study TEXT, folder TEXT, images INTEGER, files BLOB);
+    chunk TEXT, patient_id TEXT, issuer TEXT, study TEXT, folder BLOB, images INTEGER, files BLOB);
 CREATE INDEX IF NOT EXISTS by_study ON parts (patient_id, issuer, study);
 CREATE INDEX IF NOT EXISTS by_folder ON parts (folder);
 """
@@ -127,7 +128,7 @@ class Index:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         self._base = sqlite3.connect(path)
         if archive is not None:
-            self._begin(digest([__version__, str(archive)]))
+            self._begin(digest([__version__, TABLES, str(archive)]))
 
     def __enter__(self) -> "Index":
         return self
@@ -198,7 +199,7 @@ class Index:
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
             WHERE patient_id IS NOT NULL GROUP BY patient_id, issuer, study, folder"""
         for *study, folder, images in self._base.execute(query):
-            found[Study(*study)][folder] = images
+            found[Study(*study)][os.fsdecode(folder)] = images
         return dict(found)
 
     def files_of(self, places: Iterable[tuple[Study, str]]) -> list[ArchiveFile]:
@@ -208,7 +209,7 @@ class Index:
         `Examination.places`.
         """
         where = "patient_id = ? AND issuer = ? AND study = ? AND folder = ?"
-        found = (self._select(where, (*study, folder)) for study, folder in places)
+        found = (self._select(where, (*study, os.fsencode(folder))) for study, folder in places)
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
@@ -218,10 +219,11 @@ class Index:
         the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
-        found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII
+        place = os.fsencode(folder)
+        found = self._select(where, (place, place + b"/", place + b"0"))  # 0 follows / in ASCII
         return sorted(found, key=lambda file: file.path)
 
-    def _select(self, where: str, values: Sequence[str]) -> Iterator[ArchiveFile]:
+    def _select(self, where: str, values: Sequence[str | bytes]) -> Iterator[ArchiveFile]:
         for (blob,) in self._base.execute(f"SELECT files FROM parts WHERE {where}", values):
             yield from pickle.loads(zlib.decompress(blob))
 
@@ -273,7 +275,7 @@ def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
 def _part(study: Study | None, folder: str, files: Sequence[ArchiveFile]) -> tuple:
     images = sum(file.is_image for file in files)
     blob = zlib.compress(pickle.dumps(list(files), pickle.HIGHEST_PROTOCOL))
-    return (*(study or (None, None, None)), folder, images, blob)
+    return (*(study or (None, None, None)), os.fsencode(folder), images, blob)
 
 
 def _closed(folder: str) -> ArchiveFile:

@@ -22,7 +22,13 @@ from tqdm import tqdm
 
 from paravert.archive.assessment import NO, Assessment, assess, assess_nifti
 from paravert.archive.descriptions import Proposal, as_configuration, propose
-from paravert.archive.examinations import NIFTI, Examination, Person, group_examinations
+from paravert.archive.examinations import (
+    NIFTI,
+    Examination,
+    Person,
+    group_examinations,
+    printable,
+)
 from paravert.archive.index import Index, list_tree
 from paravert.archive.key import Key, write_table
 from paravert.archive.visits import (
@@ -289,7 +295,7 @@ def _nifti_examinations(
     for path in paths:
         if path.lower().endswith(SUFFIXES) and (match := pattern.fullmatch(path[start:])):
             fields = match.groupdict()
-            key = (fields["subject"], fields.get("visit", ""))
+            key = (printable(fields["subject"]), printable(fields.get("visit", "")))
             found.setdefault(key, []).append(Path(path))
     return [
         (Examination(Person(NIFTI, subject, ""), visit), files)
