@@ -16,7 +16,12 @@ import pydicom
 import pytest
 import yaml
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    MPEG4HP41,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
@@ -263,6 +268,40 @@ def conversion_of(folder, patterns=()):
     except SubjectFault as fault:
         return "no", str(fault.reason), fault.message
     return "yes", "", ""
+
+
+def in_mpeg4(folder, name):
+    for file in put_series(folder, name, name, "axial"):
+        data = pydicom.dcmread(file)
+        data.compress(RLELossless, generate_instance_uid=False)
+        data.file_meta.TransferSyntaxUID = MPEG4HP41
+        data.save_as(file)
+
+
+def with_a_slope_of_0(folder, name):
+    put_series(folder, name, name, "axial", RescaleSlope=0, RescaleIntercept=0)
+
+
+def of_4_m(folder, name):
+    wide = Plan(columns=401, column_spacing=10.0, slices=2)
+    put_series(folder, name, name, "axial", plan=wide)
+
+
+@pytest.mark.parametrize(
+    ("put", "reason"),
+    [
+        (in_mpeg4, "unsupported-pixels"),
+        (with_a_slope_of_0, "unsupported-pixels"),
+        (of_4_m, "bad-geometry-position"),
+    ],
+)
+def test_what_conversion_refuses_by_the_header_alone_is_not_accepted(tmp_path, put, reason):
+    put(tmp_path / "archive/ANNA", "ANNA")
+    (row,) = made(tmp_path / "archive", tmp_path / "study").series
+    assert (row["in_sheet"], row["examination_reason"]) == ("yes", reason)
+    told = conversion_of(tmp_path / "archive/ANNA/axial")
+    assert (row["accepted"], row["reason"], row["message"]) == told
+    assert told[0] == "no"
 
 
 def test_three_axial_series_are_told_apart_and_one_is_proposed(study):
