@@ -56,7 +56,7 @@ class Examination:
 
 
 def printable(path: str) -> str:
-    r"""Return a path with bytes that are not UTF-8 written such as \xfc, so that a text file can hold it.
+    r"""Return a path that a text file can hold: bytes that are not UTF-8 are written such as \xfc.
 
     path: as the operating system gives it, with surrogates for such bytes.
     """

@@ -69,10 +69,10 @@ class ArchiveFile:
     """A file of an archive, as its headers describe it.
 
     path: of the file. origin: patient, examination and series; None if the file is not DICOM, is a
-    DICOMDIR, cannot be read, or has no DICOM preamble and is no intact image. header, frames: attributes of
-    the file and of its slices, as conversion reads them; None and empty if it is no image or has a
-    fault. Only MR images have frames. fault: the fault that convert_dicom would raise on reading
-    the header; None if there is none.
+    DICOMDIR, cannot be read, or has no DICOM preamble and is no intact image. header, frames:
+    attributes of the file and of its slices, as conversion reads them; None and empty if it is no
+    image or has a fault. Only MR images have frames. fault: the fault that convert_dicom would
+    raise on reading the header; None if there is none.
     """
 
     path: Path

@@ -92,7 +92,7 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
 
 
 def _names_in(folder: str, files: Collection[Path]) -> set[str]:
-    """Return the names of those of some files that are in a folder; their own folders are resolved."""
+    """Return the names of those files that are in a folder; files: their folders are resolved."""
     place = Path(os.path.realpath(folder))
     return {file.name for file in files if file.parent == place}
 

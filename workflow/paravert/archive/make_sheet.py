@@ -146,8 +146,8 @@ class _Outputs:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
         archive: its path. The sheet may not be within ./results, also not by a link, nor be named
-        series.csv, key.csv or series_description.yaml. A sheet that is there already is only replaced if `overwrite` is
-        True or the index of an interrupted run is there.
+        series.csv, key.csv or series_description.yaml. A sheet that is there already is only
+        replaced if `overwrite` is True or the index of an interrupted run is there.
         """
         if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")

@@ -100,9 +100,9 @@ def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
     Such a path has invisible characters (`cell_fault`), bytes that are not UTF-8, white space at an
-    end, or more than 4096 characters. visits: all examinations; changed in place: an excluded one gets the fault
-    unreadable-header and an empty path `images`. home: folder of the sheet, to which paths are
-    relative.
+    end, or more than 4096 characters. visits: all examinations; changed in place: an excluded one
+    gets the fault unreadable-header and an empty path `images`. home: folder of the sheet, to which
+    paths are relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
@@ -229,8 +229,8 @@ def series_rows(
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. patterns: regular expressions for
     SeriesDescription (0008,103E), tried in order to choose one of several axial series. home:
-    folder of the sheet; the column folder, which is `printable`, is relative to it. Rows are in the order of `visits`,
-    then of `empty`.
+    folder of the sheet; the column folder, which is `printable`, is relative to it. Rows are in the
+    order of `visits`, then of `empty`.
     """
     rows = []
     for visit in visits:
