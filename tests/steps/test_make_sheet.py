@@ -5,15 +5,23 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import pydicom
 import pytest
 import yaml
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    MPEG4HP41,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
@@ -159,6 +167,66 @@ def test_spaces_of_other_scripts_in_a_path_are_no_fault(tmp_path):
     assert len(read_sheet(tmp_path / "study/sheet.csv").rows) == len(told.sheet)
 
 
+def linked(folder, link):
+    """Make a folder, and a link to it."""
+    folder.mkdir(parents=True)
+    link.symlink_to(folder)
+
+
+def test_paths_are_right_where_the_folder_of_the_sheet_is_a_link(tmp_path):
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    linked(tmp_path / "real/deep/er/study", tmp_path / "study")
+    made(tmp_path / "archive", tmp_path / "study")
+    (row,) = read_sheet(tmp_path / "study/sheet.csv").rows
+    assert row["images"] == str(tmp_path / "archive/ANNA/axial")
+
+
+def test_a_sheet_that_is_a_link_is_replaced_and_its_paths_are_right(tmp_path):
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    (tmp_path / "other/deep").mkdir(parents=True)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/sheet.csv").symlink_to(tmp_path / "other/deep/sheet.csv")
+    made(tmp_path / "archive", tmp_path / "study")
+    (row,) = read_sheet(tmp_path / "study/sheet.csv").rows
+    assert row["images"] == str(tmp_path / "archive/ANNA/axial")
+    assert not list((tmp_path / "other/deep").iterdir()), "the key stays in the folder named"
+
+
+def test_files_of_the_sheet_in_an_archive_that_is_a_link_are_not_of_the_archive(tmp_path, caplog):
+    linked(tmp_path / "real", tmp_path / "archive")
+    put_series(tmp_path / "archive/ANNA", "ANNA", "1", "axial")
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            made(tmp_path / "archive", tmp_path / "archive", overwrite=True)
+    assert caplog.text.count("5 files in 3 folders") == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_names_that_are_not_utf_8_leave_the_rest_of_the_archive_in_the_sheet(tmp_path, workers):
+    archive, odd = tmp_path / "archive", os.fsdecode(b"M\xfcller")
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    put_series(archive / "BERT/1", "BERT", "2", "axial")
+    put_series(archive / "BERT" / odd, "BERT", "2", "sagittal", plan=SAGITTAL)
+    put_series(archive / odd, "", "3", "axial", StudyInstanceUID=None)
+    (archive / f"{odd}-2").mkdir()
+    write_nifti(archive / f"{odd}.nii.gz", Plan())
+    options = {"nifti": "{subject}.nii.gz", "workers": workers}
+    told = made(archive, tmp_path / "study", **options)
+    assert {row["images"] for row in told.sheet} == {"../archive/ANNA/axial", "../archive/BERT"}
+    without = {row["folder"]: row for row in told.series if row["in_sheet"] == "no"}
+    assert set(without) == {
+        r"../archive/M\xfcller/axial",
+        r"../archive/M\xfcller-2",
+        "../archive",
+    }
+    refused = without[r"../archive/M\xfcller/axial"]
+    assert refused["examination_reason"] == "unreadable-header"
+    assert "the path holds what a cell of the sheet cannot" in refused["examination_message"]
+    assert {row["patient_id"] for row in told.key} == {"ANNA", "BERT", "", r"M\xfcller"}
+    again = made(archive, tmp_path / "study", overwrite=True, **options)
+    assert again.key == told.key
+
+
 @pytest.mark.long
 def test_twenty_thousand_other_files_change_no_line(tmp_path):
     archive = five_people(tmp_path / "archive")
@@ -200,6 +268,40 @@ def conversion_of(folder, patterns=()):
     except SubjectFault as fault:
         return "no", str(fault.reason), fault.message
     return "yes", "", ""
+
+
+def in_mpeg4(folder, name):
+    for file in put_series(folder, name, name, "axial"):
+        data = pydicom.dcmread(file)
+        data.compress(RLELossless, generate_instance_uid=False)
+        data.file_meta.TransferSyntaxUID = MPEG4HP41
+        data.save_as(file)
+
+
+def with_a_slope_of_0(folder, name):
+    put_series(folder, name, name, "axial", RescaleSlope=0, RescaleIntercept=0)
+
+
+def of_4_m(folder, name):
+    wide = Plan(columns=401, column_spacing=10.0, slices=2)
+    put_series(folder, name, name, "axial", plan=wide)
+
+
+@pytest.mark.parametrize(
+    ("put", "reason"),
+    [
+        (in_mpeg4, "unsupported-pixels"),
+        (with_a_slope_of_0, "unsupported-pixels"),
+        (of_4_m, "bad-geometry-position"),
+    ],
+)
+def test_what_conversion_refuses_by_the_header_alone_is_not_accepted(tmp_path, put, reason):
+    put(tmp_path / "archive/ANNA", "ANNA")
+    (row,) = made(tmp_path / "archive", tmp_path / "study").series
+    assert (row["in_sheet"], row["examination_reason"]) == ("yes", reason)
+    told = conversion_of(tmp_path / "archive/ANNA/axial")
+    assert (row["accepted"], row["reason"], row["message"]) == told
+    assert told[0] == "no"
 
 
 def test_three_axial_series_are_told_apart_and_one_is_proposed(study):
@@ -250,6 +352,9 @@ def test_the_key_stays_out_of_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="within results, expected one outside"):
         make_sheet(tmp_path, tmp_path / "results/study/sheet.csv")
+    linked(tmp_path / "results/study", tmp_path / "study")
+    with pytest.raises(InputError, match="within results, expected one outside"):
+        make_sheet(tmp_path, Path("study/sheet.csv"))
 
 
 # --- a second run --------------------------------------------------------------------------------
@@ -464,13 +569,57 @@ def test_a_damaged_file_leaves_the_line_and_tells_the_reason(tmp_path):
     assert told_of(told, "BERT") == {("yes", "")}
 
 
-def test_a_report_alone_is_no_image(tmp_path):
-    archive = tmp_path / "archive"
+def put_report(path):
+    """Write a report (SR) about ANNA."""
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", uid("report")
     data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "ANNA", uid("1"), uid("s")
     data.Modality = "SR"
-    save(data, archive / "ANNA/report")
+    save(data, path)
+
+
+def put_directory(path):
+    """Write a DICOMDIR, which lists one patient."""
+    record = Dataset()
+    record.DirectoryRecordType, record.PatientID, record.PatientName = "PATIENT", "ANNA", "A"
+    data = Dataset()
+    data.FileSetID, data.DirectoryRecordSequence = "DISC", [record]
+    data.file_meta = FileMetaDataset()
+    data.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    data.file_meta.MediaStorageSOPInstanceUID = uid("directory")
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
+
+
+def test_a_dicomdir_is_neither_a_person_nor_an_examination(tmp_path, caplog):
+    archive = tmp_path / "archive"
+    put_series(archive / "site-1/ANNA", "ANNA", "1", "axial")
+    (archive / "site-1/EMIL").mkdir()
+    for folder in ("site-1", "site-1/ANNA/axial", "disc"):
+        put_directory(archive / folder / "DICOMDIR")
+    with caplog.at_level("INFO"):
+        told = made(archive, tmp_path)
+    assert [row["patient_id"] for row in told.key] == ["ANNA"]
+    assert "not in the sheet: people: 0, examinations and folders: 2" in caplog.text
+    assert [(row["folder"], row["accepted"]) for row in told.series] == [
+        ("archive/site-1/ANNA/axial", "yes"),
+        ("archive/disc", ""),
+        ("archive/site-1/EMIL", ""),
+    ]
+
+
+def test_a_report_beside_folders_of_people_hides_no_empty_one(tmp_path):
+    archive = tmp_path / "archive"
+    put_report(archive / "site-1/report")
+    (archive / "site-1/EMIL").mkdir()
+    told = made(archive, tmp_path)
+    assert [row["folder"] for row in told.series[1:]] == ["archive/site-1/EMIL"]
+
+
+def test_a_report_alone_is_no_image(tmp_path):
+    archive = tmp_path / "archive"
+    put_report(archive / "ANNA/report")
     told = made(archive, tmp_path)
     assert told_of(told, "ANNA") == {("no", "no-dicom")}
     assert [row["modality"] for row in told.series] == ["SR"]
@@ -617,7 +766,7 @@ def test_an_index_that_is_none_is_told(tmp_path):
         make_sheet(tmp_path, tmp_path / "sheet.csv")
 
 
-@pytest.mark.parametrize("name", ["NA", "Müller, J", '"quoted"'])
+@pytest.mark.parametrize("name", ["NA", "n/A", "D:/x", r"\\server", "Müller, J", '"quoted"'])
 def test_folders_of_any_name_are_read_by_the_sheet(tmp_path, name):
     put_series(tmp_path / name, "ANNA", "1", "axial-1")
     put_series(tmp_path / name, "ANNA", "1", "sagittal", plan=SAGITTAL)
@@ -634,6 +783,26 @@ def read_rows(sheet):
 def test_an_archive_that_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match="no such folder, expected the archive"):
         make_sheet(tmp_path / "nothing", tmp_path / "sheet.csv")
+
+
+def test_pipes_sockets_and_devices_are_not_read(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    for folder in (archive / "ANNA", archive / "PIPES"):
+        folder.mkdir(exist_ok=True)
+        os.mkfifo(folder / "pipe.nii.gz")
+        (folder / "link").symlink_to("pipe.nii.gz")
+        (folder / "terminal").symlink_to("/dev/tty")
+        os.mknod(folder / "socket", stat.S_IFSOCK | 0o600)
+    words = ["make_sheet", "archive", "--out", "sheet.csv", "--workers", "1"]
+    words += ["--nifti", "{subject}/*.nii.gz"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    options = {"cwd": tmp_path, "env": environment, "timeout": 60, "check": True}
+    subprocess.run([sys.executable, "-m", "paravert", *words], **options)
+    told = Made(tmp_path)
+    assert [row["images"] for row in told.sheet] == ["archive/ANNA/axial"]
+    assert told.series[0]["accepted"] == "yes"
+    assert told.series[1]["examination_message"] == "no DICOM image among 0 files"
 
 
 @pytest.fixture

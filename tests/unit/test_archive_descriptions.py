@@ -1,5 +1,10 @@
 """Patterns that choose one of several axial series, checked against what conversion does with them."""
 
+import os
+import subprocess
+import sys
+
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -48,6 +53,41 @@ def test_all_visits_of_a_subject_must_be_settled():
     told = propose({"A": [examination("t2_tse", "pd"), examination("pd", "pd")]})
     assert told.texts == ()
     assert (told.subjects, told.settled) == (1, 0)
+
+
+def visits(*sequences):
+    """Return an examination per pair of sequences, those of the axial series "ax" and "sag t"."""
+    return [
+        (Candidate((0,), "ax", ax, True), Candidate((1,), "sag t", sag, True))
+        for ax, sag in sequences
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "pattern"),
+    [
+        ((("T1", "T2"), ("T2", "T1")), "^ax$"),
+        ((("T1", "T2"), ("PD", "T1")), "^sag t$"),
+        ((("other", "unknown"), ("unknown", "other")), "^ax$"),
+    ],
+)
+def test_of_equally_frequent_classes_the_preferred_one_counts_in_any_order(sequences, pattern):
+    one = {str(number): visits(pair) for number, pair in enumerate(sequences)}
+    two = {str(number): visits(pair) for number, pair in enumerate(reversed(sequences))}
+    assert propose(one).texts == propose(two).texts == (pattern,)
+    assert propose(one) == propose(two)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_patterns_do_not_depend_on_the_hash_seed(seed):
+    code = """
+from test_archive_descriptions import propose, visits
+print(*propose({"A": visits(("T1", "T2"), ("PD", "T1"))}).texts)
+"""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}
+    words = [sys.executable, "-c", code]
+    assert subprocess.check_output(words, env=environment, text=True) == "^sag t$\n"
 
 
 def test_nobody_without_competing_series_needs_a_pattern():

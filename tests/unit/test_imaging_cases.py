@@ -37,7 +37,7 @@ NOT_OF_CONVERSION = {
     Caution.LEVELS_NOT_USED,
     Caution.LEVEL_UNCERTAIN,
 }
-# Reasons of pixels and of the extent of a stack; headers do not tell these, or not always.
+# Reasons of pixels; headers do not tell these, or not always.
 NOT_IN_HEADERS = {
     Reason.TRUNCATED_PIXELS,
     Reason.UNDECODABLE_PIXELS,
@@ -46,7 +46,6 @@ NOT_IN_HEADERS = {
     Reason.BLANK_IMAGES,
     Reason.DUPLICATE_POSITIONS_CONFLICT,
     Reason.FRAME_COUNT_MISMATCH,
-    Reason.BAD_GEOMETRY_POSITION,
 }
 OF_DICOM = [case for case in CASES if case.images == "images" and not (case.truth or case.labels)]
 

@@ -12,7 +12,7 @@ from paravert.archive.index import Index
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
 from paravert.imaging.dixon_parts import acquisitions, stacks_with_water
-from paravert.imaging.frame_stack import FrameStack
+from paravert.imaging.frame_stack import FrameStack, check_extent
 from paravert.imaging.frames import Frame
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.pixel_format import pixel_format
@@ -176,8 +176,9 @@ def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
 
     files: all that convert_dicom would read for one examination, in any order, also those that are
     not DICOM, from `read_files`. No series_description is applied: several axial series give
-    ambiguous-series. Faults that conversion only finds when it reads the pixels are not found, such
-    as truncated or blank pixels.
+    ambiguous-series. Faults that conversion only finds when it reads the pixels are not found:
+    pixels that are truncated, damaged, blank or contradict the header, images at one position whose
+    pixels differ, and values that the rescale makes too large.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:
@@ -193,8 +194,10 @@ def _checked(files: Sequence[ArchiveFile]) -> tuple[SubjectFault | None, list[Fr
     try:
         check_empty_files([file.path for file in files], headers)
         chosen = choose_series(FolderScan(frames, headers, frozenset(), len(files)))
-        stacks, *_ = stacks_with_water(chosen.frames, chosen.water)
+        stacks, water, _ = stacks_with_water(chosen.frames, chosen.water)
         _check_pixels((*chosen.frames, *chosen.water))
+        for stack in (*stacks, *water):
+            check_extent(stack)
     except SubjectFault as fault:
         return SubjectFault(fault.reason, fault.message), []
     return None, stacks

@@ -30,9 +30,10 @@ class Pattern:
     All subjects are those who have an examination with several axial series. Patterns settle a
     subject if they leave exactly one axial series in each such examination, and convert_dicom
     accepts it. text: the regular expression. sequence: the class, such as T1, that the series it
-    matches have in most subjects. settles: how many more subjects are settled if it follows the
-    patterns before it; 0 in Proposal.others. alone: number of subjects that it would settle as the
-    only pattern. subjects: number of subjects with an axial series that it matches.
+    matches have in most subjects, of equally frequent ones T2 before T1, PD, STIR and others.
+    settles: how many more subjects are settled if it follows the patterns before it; 0 in
+    Proposal.others. alone: number of subjects that it would settle as the only pattern. subjects:
+    number of subjects with an axial series that it matches.
     """
 
     text: str
@@ -84,7 +85,8 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     description, in any case; at most 20 patterns. Patterns settle a subject if they leave one
     series, which convert_dicom accepts, in each of these examinations. Method: greedy; the next
     pattern is the one that, after those before it, settles most of the subjects that are left, of
-    equal ones T2 before T1, PD, STIR and others. It ends where no pattern alone settles one more.
+    equal ones T2 before T1, PD, STIR and others, then by the alphabet. It ends where no pattern
+    alone settles one more. The order of the examinations does not matter.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
@@ -95,7 +97,7 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
             sequences[pattern][sequence] += count
         for pattern in {pattern for pattern, _ in found}:
             having[pattern].append(kind)
-    likely = {pattern: found.most_common(1)[0][0] for pattern, found in sequences.items()}
+    likely = {pattern: _most_frequent(found) for pattern, found in sequences.items()}
     waiting = sorted(likely, key=lambda pattern: (_rank(likely[pattern]), pattern))
 
     def told(pattern: str, settles: int) -> Pattern:
@@ -140,6 +142,10 @@ def _alike(examinations: Sequence[Examination]) -> list[Examination]:
 def _pattern(candidate: Candidate) -> str:
     escaped = SPECIAL.sub(r"\\\1", candidate.description.lower())
     return f"^{escaped}$"
+
+
+def _most_frequent(sequences: Counter[str]) -> str:
+    return min(sequences, key=lambda name: (-sequences[name], _rank(name), name))
 
 
 def _rank(sequence: str) -> int:

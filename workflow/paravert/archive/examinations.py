@@ -31,8 +31,8 @@ class Person(NamedTuple):
 class Examination:
     """The files of one person and one StudyInstanceUID (0020,000D).
 
-    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit
-    in their path, "" if the pattern has none.
+    person: the patient. name: StudyInstanceUID; without one, the folder (`printable`); of NIfTI
+    files the visit in their path, "" if the pattern has none.
     places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
     its images. own_folders: image folders, and folders above them, that hold no image of another
     examination. These three are empty for NIfTI. fault: mixed-patients or multiple-studies if
@@ -53,6 +53,14 @@ class Examination:
         ValueError for NIfTI.
         """
         return os.path.commonpath(self.image_folders or {folder for _, folder in self.places})
+
+
+def printable(path: str) -> str:
+    r"""Return a path that a text file can hold: bytes that are not UTF-8 are written such as \xfc.
+
+    path: as the operating system gives it, with surrogates for such bytes.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
@@ -80,9 +88,10 @@ def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -
             else:
                 without_uid.append((issuer, study, folder, images))
     for issuer, study, folder, images in without_uid:
-        person = _person(study.patient_id, issuer, folder)
+        own_name = printable(folder)
+        person = _person(study.patient_id, issuer, own_name)
         there = [e for e in made.values() if e.person == person and folder in e.image_folders]
-        name = there[0].name if len(there) == 1 else folder
+        name = there[0].name if len(there) == 1 else own_name
         _add(made, person, name, study, folder, images)
     examinations = [made[key] for key in sorted(made)]
     _find_own_folders(examinations, archive)

@@ -9,9 +9,9 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 
 from paravert.errors import SubjectFault
-from paravert.imaging.dicom_scan import scan_folder
+from paravert.imaging.dicom_scan import DIRECTORY, scan_folder
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.header_values import finite_number, text, whole_number
+from paravert.imaging.header_values import finite_number, sop_class, text, whole_number
 from paravert.imaging.input_files import READ_ERRORS, open_image_file, quiet_pydicom
 
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
@@ -68,11 +68,11 @@ class Origin:
 class ArchiveFile:
     """A file of an archive, as its headers describe it.
 
-    path: of the file. origin: patient, examination and series; None if the file is not DICOM,
-    cannot be read, or has no DICOM preamble and is no intact image. header, frames: attributes of
-    the file and of its slices, as conversion reads them; None and empty if it is no image or has a
-    fault. Only MR images have frames. fault: the fault that convert_dicom would raise on reading
-    the header; None if there is none.
+    path: of the file. origin: patient, examination and series; None if the file is not DICOM, is a
+    DICOMDIR, cannot be read, or has no DICOM preamble and is no intact image. header, frames:
+    attributes of the file and of its slices, as conversion reads them; None and empty if it is no
+    image or has a fault. Only MR images have frames. fault: the fault that convert_dicom would
+    raise on reading the header; None if there is none.
     """
 
     path: Path
@@ -117,9 +117,8 @@ def _origin(path: Path, *, is_image: bool) -> Origin | None:
             if not is_image and stream.read(132)[128:] != b"DICM":
                 return None
             stream.seek(0)
-            return _origin_of(
-                read_partial(stream, stop_when=_is_behind, force=True, specific_tags=_TAGS)
-            )
+            data = read_partial(stream, stop_when=_is_behind, force=True, specific_tags=_TAGS)
+            return None if sop_class(data) == DIRECTORY else _origin_of(data)
     except (*READ_ERRORS, OSError, SubjectFault):
         return None
 

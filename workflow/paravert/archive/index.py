@@ -10,11 +10,12 @@ import sqlite3
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -29,10 +30,11 @@ FILES_PER_CHUNK = 50
 CHUNKS_PER_WORKER = 4  # waiting, so that no worker is idle
 COMMIT_SECONDS = 1.0
 OWNER_ONLY = 0o600
+# folder: its bytes, as a path need not be UTF-8.
 TABLES = """
 CREATE TABLE IF NOT EXISTS chunks (digest TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS parts (
-    chunk TEXT, patient_id TEXT, issuer TEXT, study TEXT, folder TEXT, images INTEGER, files BLOB);
+    chunk TEXT, patient_id TEXT, issuer TEXT, study TEXT, folder BLOB, images INTEGER, files BLOB);
 CREATE INDEX IF NOT EXISTS by_study ON parts (patient_id, issuer, study);
 CREATE INDEX IF NOT EXISTS by_folder ON parts (folder);
 """
@@ -68,13 +70,13 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed, their paths written as below
-    `folder` (not resolved). Links are followed; each folder is listed once. Folders that cannot be
-    read are in `Tree.closed`.
+    folder: of the archive. leave_out: files that are not listed, the paths of their folders
+    resolved. Links are followed; each folder is listed once. Pipes, sockets and devices are not
+    listed, as conversion does not read them. Folders that cannot be read are in `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
-    left_out = {str(path) for path in leave_out}
+    left_out = frozenset(leave_out)
     walk = os.walk(folder, onerror=lambda error: closed.append(error.filename), followlinks=True)
     for place, below, names in walk:
         folders.append(place)
@@ -83,9 +85,16 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
         new = {inode: name for name, inode in found.items() if inode is not None}
         below[:] = sorted(name for inode, name in new.items() if inode not in seen)
         seen |= new.keys()
-        paths = (f"{place}/{name}" for name in names)
-        files += [(path, *_state(path)) for path in paths if path not in left_out]
+        kept = set(names) - _names_in(place, left_out)
+        states = ((path, _state(path)) for path in (f"{place}/{name}" for name in kept))
+        files += [(path, *state) for path, state in states if state]
     return Tree(tuple(sorted(files)), tuple(sorted([*folders, *closed])), tuple(sorted(closed)))
+
+
+def _names_in(folder: str, files: Collection[Path]) -> set[str]:
+    """Return the names of those files that are in a folder; files: their folders are resolved."""
+    place = Path(os.path.realpath(folder))
+    return {file.name for file in files if file.parent == place}
 
 
 def _place_on_disk(path: str) -> tuple[int, int] | None:
@@ -97,12 +106,13 @@ def _place_on_disk(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _state(path: str) -> tuple[int, int]:
+def _state(path: str) -> tuple[int, int] | None:
+    """Return size and time of a file, -1 and 0 if unknown; None for a pipe, socket or device."""
     try:
         found = os.stat(path)
     except OSError:  # reading the file reports it
         return -1, 0
-    return found.st_size, found.st_mtime_ns
+    return (found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
 
 
 class Index:
@@ -118,7 +128,7 @@ class Index:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         self._base = sqlite3.connect(path)
         if archive is not None:
-            self._begin(digest([__version__, str(archive)]))
+            self._begin(digest([__version__, TABLES, str(archive)]))
 
     def __enter__(self) -> "Index":
         return self
@@ -189,7 +199,7 @@ class Index:
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
             WHERE patient_id IS NOT NULL GROUP BY patient_id, issuer, study, folder"""
         for *study, folder, images in self._base.execute(query):
-            found[Study(*study)][folder] = images
+            found[Study(*study)][os.fsdecode(folder)] = images
         return dict(found)
 
     def files_of(self, places: Iterable[tuple[Study, str]]) -> list[ArchiveFile]:
@@ -199,7 +209,7 @@ class Index:
         `Examination.places`.
         """
         where = "patient_id = ? AND issuer = ? AND study = ? AND folder = ?"
-        found = (self._select(where, (*study, folder)) for study, folder in places)
+        found = (self._select(where, (*study, os.fsencode(folder))) for study, folder in places)
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
@@ -209,10 +219,11 @@ class Index:
         the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
-        found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII
+        place = os.fsencode(folder)
+        found = self._select(where, (place, place + b"/", place + b"0"))  # 0 follows / in ASCII
         return sorted(found, key=lambda file: file.path)
 
-    def _select(self, where: str, values: Sequence[str]) -> Iterator[ArchiveFile]:
+    def _select(self, where: str, values: Sequence[str | bytes]) -> Iterator[ArchiveFile]:
         for (blob,) in self._base.execute(f"SELECT files FROM parts WHERE {where}", values):
             yield from pickle.loads(zlib.decompress(blob))
 
@@ -264,7 +275,7 @@ def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
 def _part(study: Study | None, folder: str, files: Sequence[ArchiveFile]) -> tuple:
     images = sum(file.is_image for file in files)
     blob = zlib.compress(pickle.dumps(list(files), pickle.HIGHEST_PROTOCOL))
-    return (*(study or (None, None, None)), folder, images, blob)
+    return (*(study or (None, None, None)), os.fsencode(folder), images, blob)
 
 
 def _closed(folder: str) -> ArchiveFile:

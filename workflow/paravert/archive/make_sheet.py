@@ -21,7 +21,13 @@ from tqdm import tqdm
 
 from paravert.archive.assessment import NO, Assessment, assess, assess_nifti
 from paravert.archive.descriptions import Proposal, as_configuration, propose
-from paravert.archive.examinations import NIFTI, Examination, Person, group_examinations
+from paravert.archive.examinations import (
+    NIFTI,
+    Examination,
+    Person,
+    group_examinations,
+    printable,
+)
 from paravert.archive.index import Index, list_tree
 from paravert.archive.key import Key, write_table
 from paravert.archive.visits import (
@@ -80,7 +86,8 @@ def make_sheet(
     key.csv: pseudonyms, PatientIDs, dates; a later run reuses it. Keep it secret.
     series_description.yaml, if needed: patterns that choose an axial series.
     """
-    archive, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
+    archive = Path(os.path.abspath(folder))
+    out = Path(os.path.realpath(out.parent), out.name)  # read_sheet resolves paths from there
     pattern = compile_pattern(nifti) if nifti else None
     files = _Outputs(out)
     files.check(archive, overwrite=overwrite)
@@ -94,7 +101,7 @@ def make_sheet(
         examinations = group_examinations(index.folders(), str(archive))
         places = {place for examination in examinations for _, place in examination.places}
         places |= {str(path.parent) for _, paths in volumes for path in paths}
-        common = {examination.folder for examination in examinations}
+        common = {one.folder for one in examinations if one.image_folders}
         empty = _folders_without_images(index, tree.folders, places, common, str(archive))
     ways = [partial(assess, files.index, examination) for examination in examinations]
     ways += [partial(_assess_volumes, paths) for _, paths in volumes]
@@ -123,7 +130,7 @@ def make_sheet(
 
 
 class _Outputs:
-    """The files beside a sheet."""
+    """The files beside a sheet, whose folder is resolved: without links."""
 
     def __init__(self, sheet: Path):
         self.sheet = sheet
@@ -137,15 +144,15 @@ class _Outputs:
     def check(self, archive: Path, *, overwrite: bool) -> None:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
-        archive: its path. The sheet may not be within ./results, nor be named series.csv, key.csv
-        or series_description.yaml. A sheet that is there already is only replaced if `overwrite` is
-        True or the index of an interrupted run is there.
+        archive: its path. The sheet may not be within ./results, also not by a link, nor be named
+        series.csv, key.csv or series_description.yaml. A sheet that is there already is only
+        replaced if `overwrite` is True or the index of an interrupted run is there.
         """
         if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")
         if not os.access(archive, os.R_OK | os.X_OK):
             raise InputError(archive, "the archive may not be read")
-        if Path.cwd() / RESULTS in self.sheet.parents:
+        if Path(os.path.realpath(RESULTS)) in self.sheet.parents:
             told = f"a path within {RESULTS}, expected one outside: the key is no result"
             raise InputError(self.sheet, told)
         if self.sheet in (self.series, self.key, self.patterns):
@@ -191,7 +198,7 @@ def _folders_without_images(
     """Return the highest folders without files of examinations; not those within an examination.
 
     folders: all, sorted. places: those that hold files of an examination. common: the common folder
-    of each DICOM examination.
+    of each DICOM examination that has images.
     """
     full = {archive}
     for place in places:
@@ -287,7 +294,7 @@ def _nifti_examinations(
     for path in paths:
         if path.lower().endswith(SUFFIXES) and (match := pattern.fullmatch(path[start:])):
             fields = match.groupdict()
-            key = (fields["subject"], fields.get("visit", ""))
+            key = (printable(fields["subject"]), printable(fields.get("visit", "")))
             found.setdefault(key, []).append(Path(path))
     return [
         (Examination(Person(NIFTI, subject, ""), visit), files)

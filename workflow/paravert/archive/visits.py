@@ -9,12 +9,12 @@ from pathlib import Path
 
 from paravert.archive.assessment import NO, YES, Assessment, Candidate
 from paravert.archive.descriptions import chosen_series
-from paravert.archive.examinations import NIFTI, Examination, Person
+from paravert.archive.examinations import NIFTI, Examination, Person, printable
 from paravert.errors import Reason, SubjectFault
+from paravert.sheet import UNKNOWN, is_windows_path
 from paravert.sheet_file import cell_fault
 
 DAYS_PER_YEAR = 365.25
-NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
 SERIES_COLUMNS = (
     "subject",
     "visit",
@@ -99,10 +99,10 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has invisible characters (`cell_fault`), white space at an end, or more than 4096
-    characters. visits: all examinations; changed in place: an excluded one gets the fault
-    unreadable-header and an empty path `images`. home: folder of the sheet, to which paths are
-    relative.
+    Such a path has invisible characters (`cell_fault`), bytes that are not UTF-8, white space at an
+    end, or more than 4096 characters. visits: all examinations; changed in place: an excluded one
+    gets the fault unreadable-header and an empty path `images`. home: folder of the sheet, to which
+    paths are relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
@@ -113,8 +113,9 @@ def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
 
 
 def _relative(path: str | Path, home: Path) -> str:
+    """Return a path relative to a folder, such that the sheet takes it for a path of this system."""
     told = os.path.relpath(path, home)
-    return f"./{told}" if told.lower() in NO_PATHS else told
+    return f"./{told}" if told.lower() in UNKNOWN or is_windows_path(told) else told
 
 
 def number_visits(visits: Iterable[Visit]) -> None:
@@ -228,15 +229,15 @@ def series_rows(
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. patterns: regular expressions for
     SeriesDescription (0008,103E), tried in order to choose one of several axial series. home:
-    folder of the sheet; the column folder is relative to it. Rows are in the order of `visits`,
-    then of `empty`.
+    folder of the sheet; the column folder, which is `printable`, is relative to it. Rows are in the
+    order of `visits`, then of `empty`.
     """
     rows = []
     for visit in visits:
         found = visit.found
         taken = chosen_series(found.candidates, patterns) if found.candidates else None
         for number, cells in enumerate(found.series):
-            own = cells | {"folder": _relative(cells["folder"], home)}
+            own = cells | {"folder": printable(_relative(cells["folder"], home))}
             is_chosen = visit.number and (
                 number in taken.rows if taken else visit.person.source == NIFTI
             )
@@ -245,7 +246,7 @@ def series_rows(
             rows.append(own | _examination_cells(found.fault, in_sheet=found.in_sheet))
     for place in empty:
         cells = _examination_cells(place.fault, in_sheet=False)
-        rows.append({"folder": _relative(place.folder, home)} | cells)
+        rows.append({"folder": printable(_relative(place.folder, home))} | cells)
     return rows
 
 

@@ -110,10 +110,6 @@ def _stored_frames(header: Header, numbers: list[int]) -> tuple[PixelFormat, lis
         raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
     element = _pixel_data(header)
     form = pixel_format(header.pixels)
-    try:
-        get_decoder(form.syntax)
-    except NotImplementedError as error:
-        raise unsupported_pixels("a transfer syntax that no decoder reads") from error
     if not form.syntax.is_compressed:
         _check_native(element, form)
     arrays = _decoded(element, form, header.pixels.offset_tables, numbers)
@@ -245,8 +241,6 @@ def _unpacked(raw: np.ndarray, form: PixelFormat) -> np.ndarray:
 
 
 def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:
-    if frame.slope == 0:
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "RescaleSlope (0028,1053) is 0")
     if frame.slope == 1 and frame.intercept == 0:
         return values
     with np.errstate(over="ignore"):  # infinite values are refused by compact_array

@@ -11,16 +11,9 @@ from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import FramePixels, read_pixels
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.dixon_parts import cautions_of_part, stacks_with_water
-from paravert.imaging.frame_stack import FrameStack, colliding_slices
+from paravert.imaging.frame_stack import FrameStack, check_extent, colliding_slices
 from paravert.imaging.frames import Frame
-from paravert.imaging.geometry import (
-    BODY_LIMIT_MM,
-    canonical_order,
-    columns_first,
-    fits_body,
-    grid_corners,
-    rearranged,
-)
+from paravert.imaging.geometry import canonical_order, columns_first, rearranged
 from paravert.imaging.image_stack import (
     Images,
     ImageSlice,
@@ -128,7 +121,7 @@ def _image_stack(stack: FrameStack, values: FramePixels, overlaps: list[bool]) -
     order, flips = canonical_order(stack.affine, slice_axis=0)
     turned, affine = rearranged(array, stack.affine, order, flips)
     volume = Volume(turned, columns_first(affine))
-    _check_extent(volume)
+    check_extent(stack)
     content = content_cautions(array, stack.slab_mm)
     slices = []
     for index, (frame, *duplicates) in enumerate(stack.group.places):
@@ -147,19 +140,6 @@ def _image_stack(stack: FrameStack, values: FramePixels, overlaps: list[bool]) -
             )
         )
     return ImageStack(volume, tuple(slices), stack.slab_source)
-
-
-def _check_extent(volume: Volume) -> None:
-    """Raise SubjectFault where a stack extends further than a patient."""
-    slices, rows, columns = volume.array.shape
-    corners = grid_corners(volume.affine, (columns, rows, slices))
-    if not fits_body(corners):
-        wide_mm = float(np.linalg.norm(np.ptp(corners, axis=0)))
-        raise SubjectFault(
-            Reason.BAD_GEOMETRY_POSITION,
-            f"the pixels of a stack span {wide_mm:.4g} mm and lie up to "
-            f"{np.abs(corners).max():.4g} mm from the origin, expected at most {BODY_LIMIT_MM:g}",
-        )
 
 
 # --- header facts --------------------------------------------------------------------------------

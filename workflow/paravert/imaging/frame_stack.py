@@ -11,7 +11,13 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.frames import Frame
-from paravert.imaging.geometry import BODY_LIMIT_MM, LPS_TO_RAS, fits_body, plane_affine
+from paravert.imaging.geometry import (
+    BODY_LIMIT_MM,
+    LPS_TO_RAS,
+    fits_body,
+    grid_corners,
+    plane_affine,
+)
 from paravert.imaging.parallel_frames import (
     SAME_HEIGHT_MM,
     SHIFT_TOLERANCE_MM,
@@ -198,6 +204,22 @@ def _stack(group: ParallelFrames) -> FrameStack:
         group.normal * slab_mm,
     )
     return FrameStack(group, affine, slab_mm, source)
+
+
+def check_extent(stack: FrameStack) -> None:
+    """Raise SubjectFault (bad-geometry-position) if a stack extends further than a patient.
+
+    stack: parallel, evenly spaced slices. Compared are the centres of its corner voxels, see
+    `fits_body`.
+    """
+    corners = grid_corners(stack.affine, stack.shape)
+    if not fits_body(corners):
+        wide_mm = float(np.linalg.norm(np.ptp(corners, axis=0)))
+        raise SubjectFault(
+            Reason.BAD_GEOMETRY_POSITION,
+            f"the pixels of a stack span {wide_mm:.4g} mm and lie up to "
+            f"{np.abs(corners).max():.4g} mm from the origin, expected at most {BODY_LIMIT_MM:g}",
+        )
 
 
 # --- contrast ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -150,14 +151,16 @@ def pixel_format(module: PixelModule) -> PixelFormat:
     """Return the pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
 
     module: unchecked values of the header, from `pixel_module`. Raises SubjectFault
-    (unsupported-pixels) for colour, an unknown transfer syntax, other than 8 or 16 bits allocated,
-    bits that contradict each other, and if BitsAllocated, PixelRepresentation or
+    (unsupported-pixels) for colour, a transfer syntax without decoder, other than 8 or 16 bits
+    allocated, bits that contradict each other, and if BitsAllocated, PixelRepresentation or
     PhotometricInterpretation is missing or invalid. For other missing attributes see PixelFormat.
     Rows, columns and frames are not checked.
     """
     numbers = module.numbers
-    if not module.syntax.is_transfer_syntax:
-        raise unsupported_pixels("a transfer syntax that no decoder reads")
+    try:
+        get_decoder(module.syntax)
+    except NotImplementedError as error:
+        raise unsupported_pixels("a transfer syntax that no decoder reads") from error
     if numbers["SamplesPerPixel"] not in (1, None):
         raise unsupported_pixels("colour pixels (0028,0002), expected one sample per pixel")
     if module.photometric not in ("MONOCHROME1", "MONOCHROME2"):

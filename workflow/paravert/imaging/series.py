@@ -347,7 +347,7 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
     """Return the fault that makes a slice unusable, for the caller to raise; None if none is found.
 
     frame: attributes of the slice. Checked are: mosaic, number of frames, matrix, orientation,
-    position, pixel spacing, rescale (finite).
+    position, pixel spacing, rescale (finite, slope not 0).
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:
@@ -431,6 +431,8 @@ def _rescale_fault(frame: Frame) -> SubjectFault | None:
     for tag, value in tags.items():
         if not np.isfinite(value):
             return SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{tag} is not a finite number")
+    if frame.slope == 0:
+        return SubjectFault(Reason.UNSUPPORTED_PIXELS, "RescaleSlope (0028,1053) is 0")
     return None
 
 
@@ -448,9 +450,9 @@ def _scales_differ(frames: Sequence[Frame]) -> bool:
     counts = {len(frame.real_world) for frame in frames}
     if len(counts) > 1:
         return True
-    slope = np.array([frame.slope for frame in frames])
-    if counts == {0} or not slope.all():
+    if counts == {0}:
         return False
+    slope = np.array([frame.slope for frame in frames])
     intercept = np.array([frame.intercept for frame in frames])
     mappings = np.array([frame.real_world for frame in frames])  # (frames, mappings, 2)
     scale = mappings[..., 0] / slope[:, None]
