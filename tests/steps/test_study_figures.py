@@ -33,6 +33,7 @@ from paravert.study.drawing.examples import (
     overlay,
     representatives,
 )
+from paravert.study.drawing.reconstructions import reconstructed
 from paravert.study.drawing.surfaces import (
     AMBIENT,
     DIFFUSE,
@@ -575,6 +576,21 @@ def test_representatives_do_not_depend_on_the_order_of_rows():
 
 def test_all_subjects_represent_a_cohort_smaller_than_asked_for():
     assert sorted(representatives(people(2), "size", 8, seed=1)) == ["S00", "S01"]
+
+
+def test_a_muscle_that_failed_the_review_is_not_in_figure_3(study):
+    cohort = figures.read_cohort(study / "cohort")
+    muscles = cohort.muscles.copy()
+    before, _ = reconstructed(cohort.subjects, muscles, study / "subjects", seed=1)
+    one = before.iloc[0]
+    keys = ["subject", "muscle", "side"]
+    failed = (muscles[keys] == one[keys].to_list()).all(axis=1)
+    assert failed.sum() == 1
+    muscles.loc[failed, "csa_reason"] = "review-failed"
+    after, meshes = reconstructed(cohort.subjects, muscles, study / "subjects", seed=1)
+    assert len(after) == len(before) - 1
+    shown = {(label.muscle, label.side) for label, _ in meshes[one["subject"]]}
+    assert (one["muscle"], one["side"]) not in shown
 
 
 # --- surfaces and their pictures -----------------------------------------------------------------

@@ -393,6 +393,30 @@ def test_cells_of_a_table_for_sharing_have_no_range_and_whole_counts(home, tmp_p
     assert re.fullmatch(r"[\d.]+ ± [\d.]+", table.loc["Age, years", "All (n = 1,004)"])
 
 
+@pytest.mark.parametrize("visits", [False, True])
+def test_the_numbers_at_the_head_add_up(visits):
+    ledger = pd.DataFrame(
+        {
+            "subject": ["S1", "S2", "S3", "S4"],
+            "status": ["analysed", "excluded", "quarantined", "analysed"],
+        }
+    )
+    ledger = ledger.assign(visit="1") if visits else ledger
+    told = {what: number for number, what in report.counts(ledger, ledger[:2])}
+    told = {what.removeprefix("scans ").removeprefix("scan "): n for what, n in told.items()}
+    assert (told["analysed"], told["quarantined"], told["excluded after review"]) == ("2", "1", "1")
+    without = report.counts(ledger[ledger["status"] != "excluded"], ledger[:1])
+    assert all("excluded" not in what for _, what in without)
+
+
+def test_a_table_that_sharing_leaves_empty_does_not_say_that_nobody_was_scored(tmp_path):
+    write_study(tmp_path, 3)
+    write_tables(tmp_path / "cohort", tmp_path / "tables", bootstrap_samples=20, share_tables=True)
+    found = report._study_tables(tmp_path / "tables")
+    assert "Not shown: fewer than 5 subjects." in found["table1_iou"]
+    assert "manual mask" not in found["table1_iou"]
+
+
 def test_a_caption_says_what_the_numbers_of_the_figure_rest_on(home):
     row = dict.fromkeys(MEAN_COLUMNS) | {"outcome": "csa_mean_mm2", "model": "sex and age"}
     row |= {"estimate": 1.0, "estimator": "GEE", "df": 19, "n_subjects": 22, "n_rows": 176}

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,17 @@ def test_every_scan_of_the_ledger_is_in_the_page_with_its_status(scans):
     assert scans["S0014"]["status"] == "quarantined"
     assert "page" not in scans["S0014"]
     assert scans["S0001"]["fingerprint"] == "d000000000000001"
+
+
+def test_pictures_of_an_earlier_result_of_a_quarantined_scan_are_not_shown(home, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(home, study)
+    shutil.copytree(study / "subjects/S0001/review", study / "subjects/S0014/review")
+    review.write_review(study / "cohort", study / "subjects", study / "review")
+    scans, _ = arguments(study / "review/data/scans.js")
+    shown = {scan["scan"]: scan["pictures"] for scan in scans}
+    assert shown["S0001"]
+    assert not shown["S0014"]
 
 
 def test_a_scan_has_the_lines_of_its_slices_on_the_sagittal_picture(home):

@@ -232,6 +232,49 @@ def test_tables_alone_are_gathered_again_without_images_and_subjects(finished_st
     assert list(tables["slices"].csa_mm2) == list(undisturbed["slices"].csa_mm2)
 
 
+def test_tables_alone_are_not_replaced_by_those_of_a_selection(finished_study):
+    study = finished_study
+    shutil.rmtree(study.folder / "images")
+    shutil.rmtree(study.folder / "results/subjects")
+    before = {file: file.read_bytes() for file in study.folder.glob("results/shards/*/*.parquet")}
+    study.settings["subjects"] = ["F1"]
+    done = study.run()
+    assert done.returncode != 0
+    assert "whose images and converted images are away" in done.stderr
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_results_copied_without_their_times_are_kept_while_the_images_are_away(finished_study):
+    study = finished_study
+    (study.folder / "images").rename(study.folder / "away")
+    for file in (study.folder / "results/subjects").rglob("*"):
+        os.utime(file)
+    write_series(study.folder / "new", plan_of(9))
+    study.add("NEW", "new", labels=put_labels(study, 9))
+    done = study.run()
+    assert done.returncode != 0
+    assert "copy results with their times" in done.stderr
+    assert all(
+        (study.folder / f"results/subjects/{name}/image/stack-01.nii.gz").exists()
+        for name in SUBJECTS
+    )
+    (study.folder / "away").rename(study.folder / "images")
+    assert set(finish(study)["ledger"].set_index("subject").status[[*SUBJECTS, "NEW"]]) == {
+        "analysed"
+    }
+
+
+def test_exports_of_earlier_tables_do_not_stay(finished_study):
+    study = finished_study
+    study.settings["export"] = ["csv"]
+    assert study.run().returncode == 0
+    assert (study.folder / "results/cohort/csv/subjects.csv").exists()
+    study.settings["export"] = []
+    study.rows[0]["age_years"] = "77"
+    finish(study)
+    assert not (study.folder / "results/cohort/csv").exists()
+
+
 def test_the_same_images_under_two_names_are_told_of(study):
     study.add("TWIN", "images/F2", labels=study.rows[1]["labels"])
     shutil.copytree(study.folder / "images/F3", study.folder / "images/COPY")

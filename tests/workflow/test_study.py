@@ -123,6 +123,12 @@ def test_dicom_segmentations_are_made_when_asked_for_and_only_then(study):
     assert "3 computed, 0 held" in study.log("dicomseg")
     assert study.planned() == set()
     assert study.planned("--", "all_dicomseg") == set()
+    # Once they are there, they follow the labels.
+    corrected = study.folder / "corrected/S0001"
+    corrected.mkdir(parents=True)
+    shutil.copy(study.folder / "results/subjects/S0001/labels/stack-01.nii.gz", corrected)
+    assert {"convert_dicom", "dicomseg"} <= study.planned()
+    shutil.rmtree(corrected)
 
 
 def test_another_covariate_gathers_again_and_measures_nothing(study):

@@ -89,6 +89,11 @@ def test_a_third_visit_costs_itself_and_a_selected_subject_brings_all_its_visits
     }
 
 
+def test_dicom_segmentations_of_visits_are_made_once(study):
+    assert study.run("--", "all_dicomseg").returncode == 0
+    assert study.planned("--", "all_dicomseg") == set()
+
+
 def test_without_the_column_the_tables_are_those_of_scans(visited, tmp_path):
     """The same images without visits, a subject each: the same numbers, and no column visit."""
     alone = visited.without_results(tmp_path / "alone")

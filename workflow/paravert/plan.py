@@ -16,6 +16,7 @@ from paravert.anatomy import USUAL_LUMBAR
 from paravert.errors import InputError, some_of
 from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
+from paravert.records import ANALYSED
 from paravert.shard_tables import read_made_from, read_outcomes
 from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count, scan_of
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
@@ -184,14 +185,16 @@ def _settings_of(
     step: any after convert_dicom. settings: {step: settings}, from `step_settings`. rows: {subject:
     row of the subject sheet}. subjects: of the shard. For find_levels the result also has, under
     "own", subjects with an unusual number of lumbar vertebrae, and under "files" digests of the
-    files in the sheet's column levels.
+    files in the sheet's column levels; for dicomseg, under "own", the subjects of visits.
     """
     of_step = dict(settings.get(step.name, {}))
+    own_rows = {name: rows[name] for name in subjects}
+    if step.name == "dicomseg":
+        return with_subjects(of_step, visit_settings(own_rows), {})
     if step.name != "find_levels":
         return of_step
-    files = {name: rows[name].get("levels", "") for name in subjects}
-    own = lumbar_settings({name: rows[name] for name in subjects})
-    return with_subjects(of_step, own, file_states(files))
+    files = {name: row.get("levels", "") for name, row in own_rows.items()}
+    return with_subjects(of_step, lumbar_settings(own_rows), file_states(files))
 
 
 def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
@@ -201,6 +204,16 @@ def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
     """
     counts = {subject: lumbar_count(row) for subject, row in rows.items()}
     return {subject: {N_LUMBAR: n} for subject, n in counts.items() if n != USUAL_LUMBAR}
+
+
+def visit_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
+    """Return {scan: {"subject": name}} of scans that are a visit of a subject.
+
+    rows: {name of the scan: row of the subject sheet as {column: text}}.
+    """
+    return {
+        scan: {"subject": row["subject"]} for scan, row in rows.items() if row["subject"] != scan
+    }
 
 
 def file_states(files: Mapping[str, str]) -> dict[str, str]:
@@ -368,6 +381,29 @@ def _expected_conversions(
             inputs = conversion_inputs(rows[subject], series_description, source)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
     return conversion_made_from(fingerprints)
+
+
+def refuse_to_lose(shard: Path, folder: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise InputError if a new table of conversion would lose subjects that cannot be made again.
+
+    These are subjects that the shard's table has as analysed, while their images (`images_away`)
+    and their own results are gone, as in a study of which the tables alone were kept. shard: folder
+    of the tables of one shard. folder: of the subjects. rows: {subject: row of the subject sheet}.
+    """
+    table = FIRST.table_file(shard)
+    lost = [
+        outcome.subject
+        for outcome in read_outcomes(table)
+        if outcome.status == ANALYSED
+        and not (folder / outcome.subject / FIRST.record).exists()
+        and (outcome.subject not in rows or images_away(rows[outcome.subject]))
+    ]
+    if lost:
+        raise InputError(
+            table,
+            f"would be made again without {some_of(lost)}, whose images and converted images are"
+            " away; bring back either, or take the sheet and settings that it was made with",
+        )
 
 
 def made_from(table: Path) -> str | None:

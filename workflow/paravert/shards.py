@@ -266,13 +266,24 @@ class _Shard:
     folder: Path
 
     def jobs(self, tasks: Sequence[Task]) -> list[_Job]:
-        """Return one job per task, with its fingerprint and crash count."""
+        """Return one job per task, with its fingerprint and crash count.
+
+        Raises InputError if files of a result were changed that cannot be made again, as its inputs
+        are away.
+        """
         jobs = []
         for task in tasks:
             store = self.store(task.subject)
             found = store.stored() if task.inputs_away else StoredResult()
             same_source = found.upstream == task.depends_on.get("upstream")
-            if found.fingerprint and same_source and not found.changed:
+            for file in found.changed:
+                raise InputError(
+                    store.home / file,
+                    f"changed, or copied without its time, since {self.step.name} wrote it, and what"
+                    " it was made from is away; copy results with their times (cp -a, rsync -a), or"
+                    " bring back the images",
+                )
+            if found.fingerprint and same_source:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)

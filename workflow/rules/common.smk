@@ -305,7 +305,17 @@ def shard_tables(wildcards):
 def force_if_stale(step, shard):
     """Force a step's job if its table was made from other inputs or settings than the present ones."""
     if workflow.is_main_process and step in stale_steps(shard):
+        if step == "convert_dicom":
+            _refuse_to_lose(shard)
         snakemake_hooks.force(workflow, shard_table(step, shard))
+
+
+def _refuse_to_lose(shard):
+    """Raise FaultyInput before Snakemake deletes a table whose subjects cannot be converted again."""
+    try:
+        plan.refuse_to_lose(Path(RESULTS, "shards", shard), Path(RESULTS, "subjects"), SCANS)
+    except InputError as error:
+        raise FaultyInput(str(error)) from None
 
 
 @functools.cache

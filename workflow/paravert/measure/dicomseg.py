@@ -28,6 +28,7 @@ from paravert.measure.labelled_stack import (
     Workers,
     read_labelled_stacks,
 )
+from paravert.plan import visit_settings
 from paravert.provenance import digest, file_sha256
 from paravert.shard_tables import read_outcomes
 from paravert.sheet import read_sheet, scan_of
@@ -212,10 +213,12 @@ def dicomseg(
     installed or the sheet is faulty.
     """
     _check_highdicom()
-    subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
-    do = partial(_write_subject, folder, model_sha256, subject_of)
-    scans = {outcome.subject for outcome in read_outcomes(segment)}
-    own = {scan: {"subject": subject_of[scan]} for scan in scans & subject_of.keys()}
+    rows = {scan_of(row): row for row in read_sheet(sheet).rows} if sheet else {}
+    do = partial(
+        _write_subject, folder, model_sha256, {s: row["subject"] for s, row in rows.items()}
+    )
+    scans = [outcome.subject for outcome in read_outcomes(segment) if outcome.subject in rows]
+    own = visit_settings({scan: rows[scan] for scan in scans})
     shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers, own=own)
 
 

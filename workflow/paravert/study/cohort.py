@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
@@ -20,6 +21,7 @@ from paravert import __version__, codebook, plan, records, shard_tables, steps, 
 from paravert.anatomy import MUSCLES, level_name
 from paravert.errors import Caution, some_of
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
+from paravert.outputs import EXPORTS
 from paravert.provenance import digest
 from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import (
@@ -141,6 +143,8 @@ def gather_cohort(
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
     out.mkdir(parents=True, exist_ok=True)
+    for name in EXPORTS:  # of earlier tables
+        shutil.rmtree(out / name, ignore_errors=True)
     _write_tables(out, cohort_tables, parts, metadata | {"made_from": made_from}, thresholds)
     _check_all_subjects_are_listed(out, by_shard)
     codebook.write_codebook(out / "codebook.csv", cohort_tables)

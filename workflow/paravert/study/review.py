@@ -173,6 +173,7 @@ def _scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dic
     rows = []
     for row in ledger.to_dict("records"):
         pictures = folder / row["subject"] / REVIEW_FOLDER
+        segmented = _is_known(row["labels_digest"])
         told = {
             "scan": row["subject"],
             "status": row["status"],
@@ -186,8 +187,9 @@ def _scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dic
             "fingerprint": row["labels_digest"],
             "fat": _rounded(fat.get(row["subject"]), 3),
             "flags": [_rounded(row[flag.column], 2) for flag in FLAGS],
-            "pictures": (pictures / SLICES_PICTURE).is_file(),
-            "manual": (pictures / MANUAL_FILE).is_file(),
+            # A quarantined scan may have pictures of an earlier result.
+            "pictures": segmented and (pictures / SLICES_PICTURE).is_file(),
+            "manual": segmented and (pictures / MANUAL_FILE).is_file(),
         }
         told |= details.get(row["subject"], {})
         rows.append({name: value for name, value in told.items() if _is_known(value)})
