@@ -217,10 +217,10 @@ def test_previews_beyond_the_limit_are_counted(home, monkeypatch):
 
 
 def test_quarantined_subjects_beyond_the_limit_are_counted(home, page, monkeypatch):
-    assert "more quarantined subjects" not in page
+    assert "more subjects: <code>" not in page
     monkeypatch.setattr(report, "MOST_QUARANTINED", 1)
     shorter = make_report(home)
-    assert "2 more quarantined subjects" in shorter
+    assert "2 more subjects: <code>" in shorter
     assert sum(line.startswith("S000") for line in rows_of(shorter)) == 1
 
 
