@@ -237,7 +237,7 @@ def test_tables_alone_are_not_replaced_by_those_of_a_selection(finished_study):
     shutil.rmtree(study.folder / "images")
     shutil.rmtree(study.folder / "results/subjects")
     before = {file: file.read_bytes() for file in study.folder.glob("results/shards/*/*.parquet")}
-    study.settings["subjects"] = ["F1"]
+    study.settings["subjects"] = "F1"
     done = study.run()
     assert done.returncode != 0
     assert "whose images and converted images are away" in done.stderr

@@ -305,17 +305,7 @@ def shard_tables(wildcards):
 def force_if_stale(step, shard):
     """Force a step's job if its table was made from other inputs or settings than the present ones."""
     if workflow.is_main_process and step in stale_steps(shard):
-        if step == "convert_dicom":
-            _refuse_to_lose(shard)
         snakemake_hooks.force(workflow, shard_table(step, shard))
-
-
-def _refuse_to_lose(shard):
-    """Raise FaultyInput before Snakemake deletes a table whose subjects cannot be converted again."""
-    try:
-        plan.refuse_to_lose(Path(RESULTS, "shards", shard), Path(RESULTS, "subjects"), SCANS)
-    except InputError as error:
-        raise FaultyInput(str(error)) from None
 
 
 @functools.cache
@@ -324,6 +314,22 @@ def stale_steps(shard):
     source = label_source(config["convert_dicom"]["labels_from"])
     folder = Path(RESULTS, "shards", shard)
     return plan.stale_steps(folder, SHARDS[shard], SCANS, *settings, source)
+
+
+def refuse_to_lose():
+    """Raise FaultyInput before Snakemake deletes tables whose subjects cannot be converted again.
+
+    Called while the rules are read: Snakemake takes an error of an input function for a missing rule.
+    """
+    folder = Path(RESULTS, "subjects")
+    try:
+        for shard, scans in SHARDS.items():
+            kept = os.path.exists(shard_table("convert_dicom", shard))
+            if kept and not all((folder / scan).is_dir() for scan in scans):
+                if not phantoms_at_hand(scans) and "convert_dicom" in stale_steps(shard):
+                    plan.refuse_to_lose(Path(RESULTS, "shards", shard), folder, SCANS)
+    except InputError as error:
+        raise FaultyInput(str(error)) from None
 
 
 def shard_table(step, shard):
@@ -448,3 +454,7 @@ def print_summary():
     if fresh and LEDGER.is_file():
         doubts = [f"{Path(config['sheet']).name}: {doubt}" for doubt in people.doubts]
         snakemake_hooks.print_last("\n".join([*doubts, summary_of(LEDGER)]))
+
+
+if workflow.is_main_process:
+    refuse_to_lose()
