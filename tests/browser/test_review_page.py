@@ -42,6 +42,16 @@ def pages(home, tmp_path):
         assert not faults
 
 
+def write_ratings(file, *rows):
+    file.write_text("".join(f"{row}\r\n" for row in [",".join(FIELDS), *rows]))
+    return file
+
+
+def rows_of(file):
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
 def test_scans_are_sorted_by_lowest_predicted_iou_and_by_any_column(pages):
     page = pages()
     assert len(page.scans()) == SUBJECTS + 2
@@ -144,8 +154,7 @@ def test_the_sagittal_picture_has_a_line_for_each_slice_and_the_levels_beside(pa
 
 def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages):
     page = pages()
-    page.find("#rater").send_keys(Keys.CONTROL + "a")
-    page.find("#rater").send_keys("R2", Keys.TAB)
+    page.set_rater("R2")
     page.press("j")
     page.wait(lambda: page.find("#name").text == "S0003")
     page.press("3")
@@ -173,9 +182,10 @@ def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages)
     assert {row["rater"] for row in rows} == {"R2"}
     assert (rows[1]["muscle"], rows[1]["side"]) == ("multifidus", "left")
     assert len(rows[0]["time"]) == 5
+    assert file.name == "ratings_R2.csv"
 
     other = pages()
-    other.find("#file").send_keys(str(file))
+    other.give(file)
     other.wait(lambda: other.find("#told").text == "Imported 2 ratings.")
     assert other.find("#rater").get_attribute("value") == "R2"
     assert other.export().read_bytes() == file.read_bytes()
@@ -196,7 +206,7 @@ def test_a_rating_of_labels_that_have_changed_is_told(pages, tmp_path):
     file = tmp_path / "ratings.csv"
     file.write_text(f"{','.join(FIELDS)}\r\nS0003,A,10:00,fail,,,,,feedfeedfeedfeed\r\n")
     page = pages()
-    page.find("#file").send_keys(str(file))
+    page.give(file)
     page.wait(lambda: page.find("#told").text.startswith("Imported 1"))
     page.open("S0003")
     page.wait(lambda: page.rated() == ["whole scan: fail – the labels have changed since"])
@@ -208,9 +218,115 @@ def test_ratings_of_two_raters_are_not_mixed(pages, tmp_path):
     page = pages()
     page.open("S0004")
     page.press("1")
-    page.find("#file").send_keys(str(file))
+    page.give(file)
     page.wait(lambda: "nothing imported" in page.find("#told").text)
     assert page.find("#progress").text == "1 of 14 scans rated"
+
+
+def open_second_tab(page, scan):
+    page.driver.switch_to.new_window("tab")
+    page.open(scan)
+    page.wait(lambda: page.find("#name").text == scan)
+    return page.driver.current_window_handle
+
+
+def test_two_tabs_keep_each_others_ratings_and_show_them(pages):
+    page = pages()
+    page.open("S0004")
+    first = page.driver.current_window_handle
+    second = open_second_tab(page, "S0005")
+    page.press("3")
+    page.driver.switch_to.window(first)
+    page.wait(lambda: page.find("#progress").text == "1 of 14 scans rated")
+    page.find("#note").send_keys("typed before the rating")
+    page.driver.switch_to.window(second)
+    page.open("S0006")
+    page.press("2")
+    page.driver.switch_to.window(first)
+    page.wait(lambda: page.find("#progress").text == "2 of 14 scans rated")
+    page.find("#note").send_keys(Keys.TAB)
+    page.press("1")
+    assert page.rated() == ["whole scan: pass, typed before the rating"]
+    assert page.find("#progress").text == "3 of 14 scans rated"
+    page.press("u")
+    page.wait(lambda: sorted(page.texts("td.text[class*=verdict]")) == ["correct", "fail", "pass"])
+    page.driver.switch_to.window(second)
+    page.press("0")
+    page.driver.switch_to.window(first)
+    page.wait(lambda: sorted(page.texts("td.text[class*=verdict]")) == ["fail", "pass"])
+    assert [row["scan"] for row in rows_of(page.export())] == ["S0004", "S0005"]
+
+
+def test_a_tab_that_no_event_has_reached_reads_the_ratings_before_it_changes_them(pages):
+    page = pages()
+    page.open("S0004")
+    page.driver.execute_script(
+        'addEventListener("storage", (event) => event.stopImmediatePropagation(), true);'
+    )
+    first = page.driver.current_window_handle
+    open_second_tab(page, "S0005")
+    page.press("3")
+    page.driver.switch_to.window(first)
+    page.press("1")
+    assert page.find("#progress").text == "2 of 14 scans rated"
+    assert [row["scan"] for row in rows_of(page.export())] == ["S0004", "S0005"]
+
+
+def test_each_rater_has_ratings_of_their_own(pages):
+    page = pages()
+    page.open("S0004")
+    page.press("3")
+    page.set_rater("B")
+    assert page.find("#told").text == "Rater B: 0 ratings. Rater A keeps 1 rating."
+    assert page.rated() == []
+    assert page.find("#progress").text == "0 of 14 scans rated"
+    assert page.find("[data-verdict=fail]").get_attribute("aria-pressed") == "false"
+    page.press("1")
+    page.open("S0005")
+    page.press("1")
+    assert [(row["scan"], row["rater"], row["verdict"]) for row in rows_of(page.export())] == [
+        ("S0004", "B", "pass"),
+        ("S0005", "B", "pass"),
+    ]
+    page.set_rater("A")
+    assert page.find("#told").text == "Rater A: 1 rating. Rater B keeps 2 ratings."
+    page.open("S0004")
+    page.wait(lambda: page.rated() == ["whole scan: fail"])
+    (row,) = rows_of(page.export())
+    assert (row["scan"], row["rater"], row["verdict"]) == ("S0004", "A", "fail")
+
+
+def test_names_of_rules_are_no_raters(pages, tmp_path):
+    page = pages()
+    for name in ("any", "all", "ALL", "a b", ""):
+        page.set_rater(name or Keys.BACKSPACE)
+        assert "any and all are rules" in page.find("#told").text
+        assert page.find("#rater").get_attribute("value") == "A"
+    page.give(write_ratings(tmp_path / "ratings.csv", "S0003,all,10:00,fail,,,,,d000000000000003"))
+    page.wait(lambda: page.find("#told").text.startswith("Expected the ratings of one rater"))
+    page.set_rater("anyone")
+    assert page.find("#told").text.startswith("Rater anyone: 0 ratings.")
+
+
+def test_ratings_that_an_older_page_kept_are_read(pages):
+    page = pages()
+    page.driver.execute_script(
+        'const rating = { scan: "S0003", rater: "K1", time: "10:00", verdict: "fail", muscle: "multifidus", side: "left",'
+        ' reason: "boundary", note: "low", fingerprint: "d000000000000003" };'
+        'const kept = { rater: "K1", ratings: { "S0003|multifidus|left": rating } };'
+        'localStorage.setItem("paravert-ratings:" + location.pathname, JSON.stringify(kept));'
+    )
+    page.open("S0003")
+    page.wait(lambda: page.rated() == ["multifidus left: fail, boundary, low"])
+    assert page.find("#rater").get_attribute("value") == "K1"
+    page.choose("#muscle", "multifidus")
+    page.choose("#sidename", "left")
+    page.press("2")
+    page.set_rater("B")
+    page.set_rater("K1")
+    assert page.rated() == ["multifidus left: correct, boundary, low"]
+    (row,) = rows_of(page.export())
+    assert (row["rater"], row["verdict"]) == ("K1", "correct")
 
 
 def test_html_in_the_data_is_text(pages):

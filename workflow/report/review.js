@@ -5,6 +5,7 @@ const ROWS_PER_PAGE = 50;
 const STORE = "paravert-ratings:" + location.pathname;
 const FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"];
 const RATER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/;
+const isRater = (name) => RATER.test(name) && !SETTINGS.rules.includes(name.toLowerCase());
 const byId = (id) => document.getElementById(id);
 
 let scans = [];
@@ -16,7 +17,6 @@ let current = null; // name of the scan that is open
 let reading = []; // names of the scans of the reading list, in its order
 const details = new Map();
 const loaded = new Map(); // page number: promise
-let stored = { rater: "A", ratings: {} };
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -37,26 +37,56 @@ const fixed = (value, digits) => (value === null || value === undefined ? "–" 
 
 // --- ratings ------------------------------------------------------------------------------------
 
-const keyOf = (scan, muscle, side) => [scan, muscle, side].join("|");
-const ratingsOf = (scan) => Object.values(stored.ratings).filter((rating) => rating.scan === scan);
+// The ratings of all raters who used this browser: {rater: who rates now, ratings: {key: rating}}.
+let stored = { rater: "A", ratings: {} };
+let isKept = true; // by the browser; if not, the ratings are in this tab alone
+const NOT_KEPT = "This browser does not keep ratings; export them before you close the page.";
+
+const keyOf = (rating) => [rating.rater, rating.scan, rating.muscle, rating.side].join("|");
+const byKey = (ratings) => Object.fromEntries(ratings.map((rating) => [keyOf(rating), rating]));
+const ratingsBy = (rater) => Object.values(stored.ratings).filter((rating) => rating.rater === rater);
+const placeNow = () => ({ rater: stored.rater, scan: current, muscle: byId("muscle").value, side: byId("sidename").value });
+const ratingNow = () => stored.ratings[keyOf(placeNow())];
+const many = (number) => `${number} rating${number === 1 ? "" : "s"}`;
 
 function load() {
   try {
-    const found = JSON.parse(localStorage.getItem(STORE));
-    if (found && found.ratings) stored = found;
+    const found = isKept && JSON.parse(localStorage.getItem(STORE));
+    // Pages of one rater had keys without the rater: the keys are made anew.
+    if (found && found.ratings) stored = { rater: found.rater, ratings: byKey(Object.values(found.ratings)) };
   } catch {
-    tell("This browser does not keep ratings; export them before you close the page.");
+    isKept = false;
+    tell(NOT_KEPT);
   }
 }
 
 function save() {
   try {
-    localStorage.setItem(STORE, JSON.stringify(stored));
+    if (isKept) localStorage.setItem(STORE, JSON.stringify(stored));
   } catch {
-    tell("This browser does not keep ratings; export them before you close the page.");
+    isKept = false;
   }
+  if (!isKept) tell(NOT_KEPT);
+}
+
+// Ratings are changed here alone. Other tabs may have changed them meanwhile, so they are read before.
+function change(edit) {
+  load();
+  edit();
+  save();
+  redraw();
+}
+
+function renew() {
+  load();
+  redraw();
+}
+
+function redraw() {
+  byId("rater").value = stored.rater;
   countVerdicts();
   showProgress();
+  if (current) showRatings(); else showTable();
 }
 
 const WORST_FIRST = ["fail", "correct", "pass"];
@@ -64,7 +94,7 @@ let verdicts = new Map(); // the worst verdict of each scan
 
 function countVerdicts() {
   verdicts = new Map();
-  for (const { scan, verdict } of Object.values(stored.ratings)) {
+  for (const { scan, verdict } of ratingsBy(stored.rater)) {
     const before = verdicts.get(scan);
     if (!before || WORST_FIRST.indexOf(verdict) < WORST_FIRST.indexOf(before)) verdicts.set(scan, verdict);
   }
@@ -73,20 +103,16 @@ function countVerdicts() {
 function rate(verdict) {
   const scan = byName.get(current);
   if (!scan || !scan.fingerprint) return tell("A scan without labels is not rated.");
-  const [muscle, side] = [byId("muscle").value, byId("sidename").value];
   const time = new Date().toTimeString().slice(0, 5);
-  stored.ratings[keyOf(scan.scan, muscle, side)] = {
-    scan: scan.scan, rater: stored.rater, time, verdict, muscle, side,
-    reason: byId("reason").value, note: byId("note").value.trim(), fingerprint: scan.fingerprint,
-  };
-  save();
-  showRatings();
+  change(() => {
+    stored.ratings[keyOf(placeNow())] = {
+      ...placeNow(), time, verdict, reason: byId("reason").value, note: byId("note").value.trim(), fingerprint: scan.fingerprint,
+    };
+  });
 }
 
 function unrate() {
-  delete stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
-  save();
-  showRatings();
+  change(() => delete stored.ratings[keyOf(placeNow())]);
 }
 
 function showProgress() {
@@ -97,7 +123,7 @@ function showProgress() {
 const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function csvOf(ratings) {
-  const rows = [...ratings].sort((a, b) => (keyOf(a.scan, a.muscle, a.side) < keyOf(b.scan, b.muscle, b.side) ? -1 : 1));
+  const rows = [...ratings].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   return [FIELDS, ...rows.map((rating) => FIELDS.map((field) => rating[field]))]
     .map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
@@ -120,9 +146,10 @@ function rowsOf(text) {
 }
 
 function exportRatings() {
-  const ratings = Object.values(stored.ratings);
-  if (!ratings.length) return tell("There are no ratings to export.");
-  const link = make("a", null, { download: "ratings.csv" });
+  renew();
+  const ratings = ratingsBy(stored.rater);
+  if (!ratings.length) return tell(`There are no ratings of ${stored.rater} to export.`);
+  const link = make("a", null, { download: `ratings_${stored.rater}.csv` });
   link.href = URL.createObjectURL(new Blob([csvOf(ratings)], { type: "text/csv" }));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -134,17 +161,18 @@ function importRatings(text) {
     return tell(`The file lacks columns; expected ${FIELDS.join(", ")}.`);
   const ratings = rows.map((row) => Object.fromEntries(FIELDS.map((field) => [field, row[header.indexOf(field)] || ""])));
   const raters = [...new Set(ratings.map((rating) => rating.rater))];
-  if (raters.length !== 1 || !RATER.test(raters[0])) return tell("Expected the ratings of one rater in the file.");
-  if (Object.keys(stored.ratings).length && raters[0] !== stored.rater)
-    return tell(`The file is of rater ${raters[0]}, the ratings here are of ${stored.rater}: nothing imported.`);
+  const [rater] = raters;
+  if (raters.length !== 1 || !isRater(rater)) return tell("Expected the ratings of one rater in the file.");
+  renew();
+  if (rater !== stored.rater && ratingsBy(stored.rater).length)
+    return tell(`The file is of rater ${rater}, the ratings shown are of ${stored.rater}: nothing imported. Enter ${rater} as rater, then import.`);
   const known = ratings.filter((rating) => byName.has(rating.scan) && SETTINGS.verdicts.includes(rating.verdict));
-  stored.rater = raters[0];
-  for (const rating of known) stored.ratings[keyOf(rating.scan, rating.muscle, rating.side)] = rating;
-  byId("rater").value = stored.rater;
-  save();
   const left = ratings.length - known.length;
-  tell(`Imported ${known.length} ratings.` + (left ? ` ${left} are of scans that are not in this study.` : ""));
-  if (current) showRatings(); else showTable();
+  change(() => {
+    stored.rater = rater;
+    Object.assign(stored.ratings, byKey(known));
+    tell(`Imported ${known.length} ratings.` + (left ? ` ${left} are of scans that are not in this study.` : ""));
+  });
 }
 
 function tell(text) {
@@ -538,10 +566,10 @@ function showValues(detail) {
 }
 
 function showRatings() {
-  const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+  const own = ratingNow();
   for (const button of byId("rate").children) button.setAttribute("aria-pressed", String(Boolean(own) && own.verdict === button.dataset.verdict));
   const scan = byName.get(current);
-  const items = ratingsOf(current).map((rating) => {
+  const items = ratingsBy(stored.rater).filter(({ scan }) => scan === current).map((rating) => {
     const place = rating.muscle ? words(`${rating.muscle} ${rating.side}`).trim() : "whole scan";
     const item = make("li", null, { class: `verdict-${rating.verdict}` });
     const changed = rating.fingerprint === scan.fingerprint ? "" : " – the labels have changed since";
@@ -567,14 +595,14 @@ function makeForm() {
   fill("reason", "none", SETTINGS.reasons);
   const recall = () => {
     if (!byId("muscle").value) byId("sidename").value = "";
-    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+    const own = ratingNow();
     byId("reason").value = own ? own.reason : "";
     byId("note").value = own ? own.note : "";
     showRatings();
   };
   for (const id of ["muscle", "sidename"]) byId(id).addEventListener("change", recall);
   const amend = () => {
-    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+    const own = ratingNow();
     if (own) rate(own.verdict);
   };
   for (const id of ["reason", "note"]) byId(id).addEventListener("change", amend);
@@ -614,30 +642,31 @@ function press(event) {
 
 function changeRater() {
   const name = byId("rater").value.trim();
-  if (!RATER.test(name)) {
+  if (!isRater(name)) {
     byId("rater").value = stored.rater;
-    return tell("A rater is up to 32 letters, digits, _ or -: a code, not a name.");
+    const rules = SETTINGS.rules.join(" and ");
+    return tell(`A rater is up to 32 letters, digits, _ or -: a code, not a name. ${rules} are rules (review.rule), not raters.`);
   }
-  stored.rater = name;
-  for (const rating of Object.values(stored.ratings)) rating.rater = name;
-  save();
+  if (name === stored.rater) return redraw();
+  change(() => {
+    const before = stored.rater;
+    stored.rater = name;
+    tell(`Rater ${name}: ${many(ratingsBy(name).length)}. Rater ${before} keeps ${many(ratingsBy(before).length)}.`);
+  });
 }
 
 function start(found, toRead) {
   [scans, reading] = [found, toRead];
   byName = new Map(scans.map((scan) => [scan.scan, scan]));
-  load();
   document.head.append(make("style", "", { id: "filter" }));
-  countVerdicts();
   makeFilters();
   makeHead();
   makeForm();
   style();
-  byId("rater").value = stored.rater;
-  shown = listed();
   byId("reading").hidden = !reading.length;
-  showProgress();
+  renew();
   show();
+  addEventListener("storage", ({ key }) => key === STORE && renew()); // another tab changed the ratings
 }
 
 const paravert = {
