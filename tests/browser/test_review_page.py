@@ -202,14 +202,57 @@ def test_a_rating_is_taken_back_with_0(pages):
     assert page.rated() == []
 
 
-def test_a_rating_of_labels_that_have_changed_is_told(pages, tmp_path):
-    file = tmp_path / "ratings.csv"
-    file.write_text(f"{','.join(FIELDS)}\r\nS0003,A,10:00,fail,,,,,feedfeedfeedfeed\r\n")
+OLD = "feedfeedfeedfeed"  # digest of labels that are no more
+
+
+def test_a_rating_of_labels_that_have_changed_is_told_and_counts_as_none(pages, tmp_path):
     page = pages()
-    page.give(file)
+    page.give(
+        write_ratings(
+            tmp_path / "ratings.csv",
+            f"S0003,A,10:00,fail,,,boundary,low,{OLD}",
+            "S0007,A,10:00,pass,,,,,d000000000000007",
+        )
+    )
+    page.wait(lambda: page.find("#told").text.startswith("Imported 2"))
+    assert page.find("#progress").text == "1 of 14 scans rated"
+    page.choose("#find-verdict", "fail")
+    page.wait(lambda: page.scans() == [])
+    page.choose("#find-verdict", "unrated")
+    page.wait(lambda: len(page.scans()) == SUBJECTS + 1 and "S0003" in page.scans())
+    page.press("n")
+    page.wait(lambda: page.find("#name").text == "S0003")
+    assert page.rated() == ["whole scan: fail, boundary, low – the labels have changed since"]
+    assert page.find("[data-verdict=fail]").get_attribute("aria-pressed") == "false"
+    page.find("#note").send_keys("of the new labels", Keys.TAB)  # no verdict on the new labels
+    assert page.find("#progress").text == "1 of 14 scans rated"
+    page.press("1")
+    assert page.rated() == ["whole scan: pass, of the new labels"]
+
+
+def test_rating_a_scan_anew_drops_what_this_rater_said_of_its_older_labels(pages, tmp_path):
+    rows = [
+        f"S0003,A,10:00,fail,multifidus,left,,,{OLD}",
+        f"S0003,A,10:00,correct,,,,,{OLD}",
+        f"S0004,A,10:00,correct,,,,,{OLD}",
+    ]
+    page = pages()
+    page.give(write_ratings(tmp_path / "a.csv", *rows))
+    page.wait(lambda: page.find("#told").text.startswith("Imported 3"))
+    page.set_rater("B")
+    page.give(write_ratings(tmp_path / "b.csv", f"S0003,B,10:00,fail,,,,,{OLD}"))
     page.wait(lambda: page.find("#told").text.startswith("Imported 1"))
+    page.set_rater("A")
     page.open("S0003")
-    page.wait(lambda: page.rated() == ["whole scan: fail – the labels have changed since"])
+    page.choose("#muscle", "psoas_major")
+    page.press("1")
+    assert page.rated() == ["psoas major: pass"]
+    assert [(row["scan"], row["fingerprint"]) for row in rows_of(page.export())] == [
+        ("S0003", "d000000000000003"),
+        ("S0004", OLD),
+    ]
+    page.set_rater("B")
+    assert page.rated() == ["whole scan: fail – the labels have changed since"]
 
 
 def test_ratings_of_two_raters_are_not_mixed(pages, tmp_path):

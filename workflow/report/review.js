@@ -45,8 +45,13 @@ const NOT_KEPT = "This browser does not keep ratings; export them before you clo
 const keyOf = (rating) => [rating.rater, rating.scan, rating.muscle, rating.side].join("|");
 const byKey = (ratings) => Object.fromEntries(ratings.map((rating) => [keyOf(rating), rating]));
 const ratingsBy = (rater) => Object.values(stored.ratings).filter((rating) => rating.rater === rater);
+// A rating of labels that have changed since counts for nothing.
+const isOfTheseLabels = ({ scan, fingerprint }) => byName.has(scan) && byName.get(scan).fingerprint === fingerprint;
 const placeNow = () => ({ rater: stored.rater, scan: current, muscle: byId("muscle").value, side: byId("sidename").value });
-const ratingNow = () => stored.ratings[keyOf(placeNow())];
+const ratingNow = () => {
+  const rating = stored.ratings[keyOf(placeNow())];
+  return rating && isOfTheseLabels(rating) ? rating : null;
+};
 const many = (number) => `${number} rating${number === 1 ? "" : "s"}`;
 
 function load() {
@@ -73,8 +78,16 @@ function save() {
 function change(edit) {
   load();
   edit();
+  dropOutdated();
   save();
   redraw();
+}
+
+// Where the rater has rated the present labels of a scan, the workflow would still warn of ratings of older ones.
+function dropOutdated() {
+  const ratings = ratingsBy(stored.rater);
+  const rated = new Set(ratings.filter(isOfTheseLabels).map(({ scan }) => scan));
+  for (const rating of ratings) if (rated.has(rating.scan) && !isOfTheseLabels(rating)) delete stored.ratings[keyOf(rating)];
 }
 
 function renew() {
@@ -94,7 +107,7 @@ let verdicts = new Map(); // the worst verdict of each scan
 
 function countVerdicts() {
   verdicts = new Map();
-  for (const { scan, verdict } of ratingsBy(stored.rater)) {
+  for (const { scan, verdict } of ratingsBy(stored.rater).filter(isOfTheseLabels)) {
     const before = verdicts.get(scan);
     if (!before || WORST_FIRST.indexOf(verdict) < WORST_FIRST.indexOf(before)) verdicts.set(scan, verdict);
   }
@@ -568,11 +581,10 @@ function showValues(detail) {
 function showRatings() {
   const own = ratingNow();
   for (const button of byId("rate").children) button.setAttribute("aria-pressed", String(Boolean(own) && own.verdict === button.dataset.verdict));
-  const scan = byName.get(current);
   const items = ratingsBy(stored.rater).filter(({ scan }) => scan === current).map((rating) => {
     const place = rating.muscle ? words(`${rating.muscle} ${rating.side}`).trim() : "whole scan";
     const item = make("li", null, { class: `verdict-${rating.verdict}` });
-    const changed = rating.fingerprint === scan.fingerprint ? "" : " – the labels have changed since";
+    const changed = isOfTheseLabels(rating) ? "" : " – the labels have changed since";
     item.textContent = [`${place}: ${rating.verdict}`, words(rating.reason), rating.note].filter(Boolean).join(", ") + changed;
     return item;
   });
