@@ -186,11 +186,75 @@ def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages)
 
     other = pages()
     other.give(file)
-    other.wait(lambda: other.find("#told").text == "Imported 2 ratings.")
+    other.wait(lambda: other.find("#told").text == "Rater R2: 2 imported.")
     assert other.find("#rater").get_attribute("value") == "R2"
     assert other.export().read_bytes() == file.read_bytes()
     Select(other.find("#find-verdict")).select_by_value("fail")
     other.wait(lambda: other.scans() == ["S0003"])
+
+
+def form_of(page):
+    return [page.find(css).get_attribute("value") for css in ("#reason", "#note")]
+
+
+def test_the_form_shows_the_reason_and_note_of_the_rating(pages):
+    page = pages()
+    page.open("S0007")
+    page.press("3")
+    page.choose("#reason", "boundary")
+    page.find("#note").send_keys("left, slices 3 to 5", Keys.TAB)
+    page.press("j")
+    page.wait(lambda: page.find("#name").text != "S0007")
+    assert form_of(page) == ["", ""]
+    page.press("k")
+    page.wait(lambda: page.find("#name").text == "S0007")
+    assert form_of(page) == ["boundary", "left, slices 3 to 5"]
+    page.press("2")
+    assert page.rated() == ["whole scan: correct, boundary, left, slices 3 to 5"]
+    page.open("S0007")
+    page.wait(lambda: form_of(page) == ["boundary", "left, slices 3 to 5"])
+    page.find("#note").send_keys("!", Keys.TAB)
+    assert page.rated() == ["whole scan: correct, boundary, left, slices 3 to 5!"]
+    page.choose("#muscle", "multifidus")
+    assert form_of(page) == ["", ""]
+    page.choose("#reason", "incomplete")
+    page.choose("#sidename", "left")
+    assert form_of(page) == ["incomplete", ""]  # chosen, not rated yet
+    page.press("1")
+    assert page.rated()[1] == "multifidus left: pass, incomplete"
+    page.press("0")
+    assert form_of(page) == ["", ""]
+
+
+def test_letters_and_digits_are_the_pages_keys_in_lists_and_sliders(pages):
+    page = pages()
+    page.open("S0007")
+    page.press("3")
+    page.choose("#reason", "boundary")
+    reason = page.find("#reason")
+    reason.send_keys("2")
+    assert page.rated() == ["whole scan: correct, boundary"]
+    reason.send_keys("w")  # wrong-muscle: no entry is chosen by its letter
+    reason.send_keys("n")
+    page.wait(lambda: page.find("#name").text != "S0007")
+    page.open("S0007")
+    page.wait(lambda: page.rated() == ["whole scan: correct, boundary"])
+    reason = page.find("#reason")
+    reason.send_keys(Keys.ARROW_DOWN)
+    assert page.rated() == ["whole scan: correct, incomplete"]
+    reason.send_keys(Keys.ARROW_RIGHT)
+    assert page.find("#name").text == "S0007"
+    zoom = page.find("#zoom")
+    zoom.send_keys(Keys.ARROW_RIGHT)
+    assert (zoom.get_attribute("value"), page.find("#name").text) == ("320", "S0007")
+    zoom.send_keys("1")
+    assert page.rated()[0].startswith("whole scan: pass")
+    page.find("#note").send_keys("j3", Keys.ESCAPE)
+    assert page.rated()[0].endswith(", j3")
+    page.press("u")
+    page.wait(lambda: page.find("#list").is_displayed())
+    page.find("#find-scan").send_keys("n1")
+    assert page.find("#list").is_displayed()
 
 
 def test_a_rating_is_taken_back_with_0(pages):

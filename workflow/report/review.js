@@ -382,7 +382,7 @@ async function show() {
   byId("previous").disabled = at <= 0;
   byId("next").disabled = at + 1 >= shown.length;
   byId("manual").disabled = !scan.manual;
-  [byId("muscle").value, byId("sidename").value, byId("reason").value, byId("note").value] = ["", "", "", ""];
+  [byId("muscle").value, byId("sidename").value] = ["", ""];
   byId("slices").replaceChildren();
   showSagittal(scan, null);
   showRatings();
@@ -578,8 +578,20 @@ function showValues(detail) {
   byId("values").tBodies[0].replaceChildren(...rows);
 }
 
+let filledIn = ""; // scan and rating whose reason and note the form shows
+
+// The form is filled in only where another rating is to be shown: what is typed before a rating stays.
+function fillIn(own) {
+  const next = JSON.stringify([current, own]);
+  if (next === filledIn) return;
+  filledIn = next;
+  byId("reason").value = own ? own.reason : "";
+  byId("note").value = own ? own.note : "";
+}
+
 function showRatings() {
   const own = ratingNow();
+  fillIn(own);
   for (const button of byId("rate").children) button.setAttribute("aria-pressed", String(Boolean(own) && own.verdict === button.dataset.verdict));
   const items = ratingsBy(stored.rater).filter(({ scan }) => scan === current).map((rating) => {
     const place = rating.muscle ? words(`${rating.muscle} ${rating.side}`).trim() : "whole scan";
@@ -605,14 +617,12 @@ function makeForm() {
   fill("muscle", "whole scan", SETTINGS.muscles);
   fill("sidename", "both sides", ["left", "right"]);
   fill("reason", "none", SETTINGS.reasons);
-  const recall = () => {
-    if (!byId("muscle").value) byId("sidename").value = "";
-    const own = ratingNow();
-    byId("reason").value = own ? own.reason : "";
-    byId("note").value = own ? own.note : "";
-    showRatings();
-  };
-  for (const id of ["muscle", "sidename"]) byId(id).addEventListener("change", recall);
+  for (const id of ["muscle", "sidename"]) {
+    byId(id).addEventListener("change", () => {
+      if (!byId("muscle").value) byId("sidename").value = "";
+      showRatings();
+    });
+  }
   const amend = () => {
     const own = ratingNow();
     if (own) rate(own.verdict);
@@ -642,10 +652,14 @@ const KEYS = {
   0: () => current && unrate(), 1: () => current && rate("pass"), 2: () => current && rate("correct"), 3: () => current && rate("fail"),
 };
 
+// A text field has all keys. A list or slider has the arrows and the like, but no letters and digits:
+// in a list they would choose an entry.
 function press(event) {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  const typing = event.target.closest("input, select, textarea");
-  if (typing) return event.key === "Escape" && typing.blur();
+  const field = event.target.closest("input, select, textarea");
+  if (field && event.key === "Escape") return field.blur();
+  if (field && (event.key.length > 1 || event.key === " " || !field.matches("select, [type=range]"))) return;
+  if (field) event.preventDefault();
   if (Object.hasOwn(KEYS, event.key)) {
     event.preventDefault();
     KEYS[event.key]();
