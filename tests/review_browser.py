@@ -17,6 +17,7 @@ try:
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support import expected_conditions
     from selenium.webdriver.support.ui import Select, WebDriverWait
 except ImportError:
     webdriver = None
@@ -102,6 +103,9 @@ class Page:
     def give(self, file):
         """Import a file of ratings."""
         self.find("#file").send_keys(str(file))
+
+    def wait_for_question(self):
+        return WebDriverWait(self.driver, 10).until(expected_conditions.alert_is_present())
 
     def export(self):
         rater = self.find("#rater").get_attribute("value")

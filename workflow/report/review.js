@@ -180,11 +180,31 @@ function importRatings(text) {
   if (rater !== stored.rater && ratingsBy(stored.rater).length)
     return tell(`The file is of rater ${rater}, the ratings shown are of ${stored.rater}: nothing imported. Enter ${rater} as rater, then import.`);
   const known = ratings.filter((rating) => byName.has(rating.scan) && SETTINGS.verdicts.includes(rating.verdict));
-  const left = ratings.length - known.length;
+  const rated = new Set([...known, ...ratingsBy(rater)].filter(isOfTheseLabels).map(({ scan }) => scan));
+  const valid = known.filter((rating) => isOfTheseLabels(rating) || !rated.has(rating.scan));
+  // The rating here of the same place; one of older labels gives way.
+  const hereOf = (rating) => {
+    const here = stored.ratings[keyOf(rating)];
+    return here && (isOfTheseLabels(here) || !isOfTheseLabels(rating)) ? here : null;
+  };
+  const differ = (one, other) => ["verdict", "reason", "note", "fingerprint"].some((field) => one[field] !== other[field]);
+  const differing = valid.filter((rating) => hereOf(rating) && differ(hereOf(rating), rating)).length;
+  const isReplaced = differing > 0 && confirm(`Ratings that differ from those here: ${differing}. Replace those here? Cancel keeps them.`);
   change(() => {
     stored.rater = rater;
-    Object.assign(stored.ratings, byKey(known));
-    tell(`Imported ${known.length} ratings.` + (left ? ` ${left} are of scans that are not in this study.` : ""));
+    const counts = { imported: 0, replaced: 0, kept: 0, equal: 0 };
+    for (const rating of valid) {
+      const here = hereOf(rating);
+      const fate = !here ? "imported" : !differ(here, rating) ? "equal" : isReplaced ? "replaced" : "kept";
+      counts[fate]++;
+      if (fate === "imported" || fate === "replaced") stored.ratings[keyOf(rating)] = rating;
+    }
+    const parts = [
+      [counts.imported, "imported"], [counts.replaced, "replaced"], [counts.kept, "kept as here"], [counts.equal, "equal to those here"],
+      [known.length - valid.length, "left out: the labels have changed since"],
+      [ratings.length - known.length, "left out: scan or verdict unknown"],
+    ];
+    tell(`Rater ${rater}: ${parts.filter(([number]) => number).map((part) => part.join(" ")).join("; ")}.`);
   });
 }
 
