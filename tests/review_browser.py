@@ -16,6 +16,8 @@ try:
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support import expected_conditions
     from selenium.webdriver.support.ui import Select, WebDriverWait
 except ImportError:
     webdriver = None
@@ -94,8 +96,20 @@ class Page:
     def rated(self):
         return self.texts("#rated li")
 
+    def set_rater(self, name):
+        self.find("#rater").send_keys(Keys.CONTROL + "a")
+        self.find("#rater").send_keys(name, Keys.TAB)
+
+    def give(self, file):
+        """Import a file of ratings."""
+        self.find("#file").send_keys(str(file))
+
+    def wait_for_question(self):
+        return WebDriverWait(self.driver, 10).until(expected_conditions.alert_is_present())
+
     def export(self):
-        target = self.downloads / "ratings.csv"
+        rater = self.find("#rater").get_attribute("value")
+        target = self.downloads / f"ratings_{rater}.csv"
         target.unlink(missing_ok=True)
         self.find("#export").click()
         self.wait(target.is_file)

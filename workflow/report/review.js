@@ -5,6 +5,7 @@ const ROWS_PER_PAGE = 50;
 const STORE = "paravert-ratings:" + location.pathname;
 const FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"];
 const RATER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/;
+const isRater = (name) => RATER.test(name) && !SETTINGS.rules.includes(name.toLowerCase());
 const byId = (id) => document.getElementById(id);
 
 let scans = [];
@@ -16,7 +17,6 @@ let current = null; // name of the scan that is open
 let reading = []; // names of the scans of the reading list, in its order
 const details = new Map();
 const loaded = new Map(); // page number: promise
-let stored = { rater: "A", ratings: {} };
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -37,26 +37,69 @@ const fixed = (value, digits) => (value === null || value === undefined ? "–" 
 
 // --- ratings ------------------------------------------------------------------------------------
 
-const keyOf = (scan, muscle, side) => [scan, muscle, side].join("|");
-const ratingsOf = (scan) => Object.values(stored.ratings).filter((rating) => rating.scan === scan);
+// The ratings of all raters who used this browser: {rater: who rates now, ratings: {key: rating}}.
+let stored = { rater: "A", ratings: {} };
+let isKept = true; // by the browser; if not, the ratings are in this tab alone
+const NOT_KEPT = "This browser does not keep ratings; export them before you close the page.";
+
+const keyOf = (rating) => [rating.rater, rating.scan, rating.muscle, rating.side].join("|");
+const byKey = (ratings) => Object.fromEntries(ratings.map((rating) => [keyOf(rating), rating]));
+const ratingsBy = (rater) => Object.values(stored.ratings).filter((rating) => rating.rater === rater);
+// A rating of labels that have changed since counts for nothing.
+const isOfTheseLabels = ({ scan, fingerprint }) => byName.has(scan) && byName.get(scan).fingerprint === fingerprint;
+const placeNow = () => ({ rater: stored.rater, scan: current, muscle: byId("muscle").value, side: byId("sidename").value });
+const ratingNow = () => {
+  const rating = stored.ratings[keyOf(placeNow())];
+  return rating && isOfTheseLabels(rating) ? rating : null;
+};
+const many = (number) => `${number} rating${number === 1 ? "" : "s"}`;
 
 function load() {
   try {
-    const found = JSON.parse(localStorage.getItem(STORE));
-    if (found && found.ratings) stored = found;
+    const found = isKept && JSON.parse(localStorage.getItem(STORE));
+    // Pages of one rater had keys without the rater: the keys are made anew.
+    if (found && found.ratings) stored = { rater: found.rater, ratings: byKey(Object.values(found.ratings)) };
   } catch {
-    tell("This browser does not keep ratings; export them before you close the page.");
+    isKept = false;
+    tell(NOT_KEPT);
   }
 }
 
 function save() {
   try {
-    localStorage.setItem(STORE, JSON.stringify(stored));
+    if (isKept) localStorage.setItem(STORE, JSON.stringify(stored));
   } catch {
-    tell("This browser does not keep ratings; export them before you close the page.");
+    isKept = false;
   }
+  if (!isKept) tell(NOT_KEPT);
+}
+
+// Ratings are changed here alone. Other tabs may have changed them meanwhile, so they are read before.
+function change(edit) {
+  load();
+  edit();
+  dropOutdated();
+  save();
+  redraw();
+}
+
+// Where the rater has rated the present labels of a scan, the workflow would still warn of ratings of older ones.
+function dropOutdated() {
+  const ratings = ratingsBy(stored.rater);
+  const rated = new Set(ratings.filter(isOfTheseLabels).map(({ scan }) => scan));
+  for (const rating of ratings) if (rated.has(rating.scan) && !isOfTheseLabels(rating)) delete stored.ratings[keyOf(rating)];
+}
+
+function renew() {
+  load();
+  redraw();
+}
+
+function redraw() {
+  byId("rater").value = stored.rater;
   countVerdicts();
   showProgress();
+  if (current) showRatings(); else showTable();
 }
 
 const WORST_FIRST = ["fail", "correct", "pass"];
@@ -64,7 +107,7 @@ let verdicts = new Map(); // the worst verdict of each scan
 
 function countVerdicts() {
   verdicts = new Map();
-  for (const { scan, verdict } of Object.values(stored.ratings)) {
+  for (const { scan, verdict } of ratingsBy(stored.rater).filter(isOfTheseLabels)) {
     const before = verdicts.get(scan);
     if (!before || WORST_FIRST.indexOf(verdict) < WORST_FIRST.indexOf(before)) verdicts.set(scan, verdict);
   }
@@ -73,20 +116,16 @@ function countVerdicts() {
 function rate(verdict) {
   const scan = byName.get(current);
   if (!scan || !scan.fingerprint) return tell("A scan without labels is not rated.");
-  const [muscle, side] = [byId("muscle").value, byId("sidename").value];
   const time = new Date().toTimeString().slice(0, 5);
-  stored.ratings[keyOf(scan.scan, muscle, side)] = {
-    scan: scan.scan, rater: stored.rater, time, verdict, muscle, side,
-    reason: byId("reason").value, note: byId("note").value.trim(), fingerprint: scan.fingerprint,
-  };
-  save();
-  showRatings();
+  change(() => {
+    stored.ratings[keyOf(placeNow())] = {
+      ...placeNow(), time, verdict, reason: byId("reason").value, note: byId("note").value.trim(), fingerprint: scan.fingerprint,
+    };
+  });
 }
 
 function unrate() {
-  delete stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
-  save();
-  showRatings();
+  change(() => delete stored.ratings[keyOf(placeNow())]);
 }
 
 function showProgress() {
@@ -97,7 +136,7 @@ function showProgress() {
 const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function csvOf(ratings) {
-  const rows = [...ratings].sort((a, b) => (keyOf(a.scan, a.muscle, a.side) < keyOf(b.scan, b.muscle, b.side) ? -1 : 1));
+  const rows = [...ratings].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   return [FIELDS, ...rows.map((rating) => FIELDS.map((field) => rating[field]))]
     .map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
@@ -120,9 +159,10 @@ function rowsOf(text) {
 }
 
 function exportRatings() {
-  const ratings = Object.values(stored.ratings);
-  if (!ratings.length) return tell("There are no ratings to export.");
-  const link = make("a", null, { download: "ratings.csv" });
+  renew();
+  const ratings = ratingsBy(stored.rater);
+  if (!ratings.length) return tell(`There are no ratings of ${stored.rater} to export.`);
+  const link = make("a", null, { download: `ratings_${stored.rater}.csv` });
   link.href = URL.createObjectURL(new Blob([csvOf(ratings)], { type: "text/csv" }));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -134,17 +174,38 @@ function importRatings(text) {
     return tell(`The file lacks columns; expected ${FIELDS.join(", ")}.`);
   const ratings = rows.map((row) => Object.fromEntries(FIELDS.map((field) => [field, row[header.indexOf(field)] || ""])));
   const raters = [...new Set(ratings.map((rating) => rating.rater))];
-  if (raters.length !== 1 || !RATER.test(raters[0])) return tell("Expected the ratings of one rater in the file.");
-  if (Object.keys(stored.ratings).length && raters[0] !== stored.rater)
-    return tell(`The file is of rater ${raters[0]}, the ratings here are of ${stored.rater}: nothing imported.`);
+  const [rater] = raters;
+  if (raters.length !== 1 || !isRater(rater)) return tell("Expected the ratings of one rater in the file.");
+  renew();
+  if (rater !== stored.rater && ratingsBy(stored.rater).length)
+    return tell(`The file is of rater ${rater}, the ratings shown are of ${stored.rater}: nothing imported. Enter ${rater} as rater, then import.`);
   const known = ratings.filter((rating) => byName.has(rating.scan) && SETTINGS.verdicts.includes(rating.verdict));
-  stored.rater = raters[0];
-  for (const rating of known) stored.ratings[keyOf(rating.scan, rating.muscle, rating.side)] = rating;
-  byId("rater").value = stored.rater;
-  save();
-  const left = ratings.length - known.length;
-  tell(`Imported ${known.length} ratings.` + (left ? ` ${left} are of scans that are not in this study.` : ""));
-  if (current) showRatings(); else showTable();
+  const rated = new Set([...known, ...ratingsBy(rater)].filter(isOfTheseLabels).map(({ scan }) => scan));
+  const valid = known.filter((rating) => isOfTheseLabels(rating) || !rated.has(rating.scan));
+  // The rating here of the same place; one of older labels gives way.
+  const hereOf = (rating) => {
+    const here = stored.ratings[keyOf(rating)];
+    return here && (isOfTheseLabels(here) || !isOfTheseLabels(rating)) ? here : null;
+  };
+  const differ = (one, other) => ["verdict", "reason", "note", "fingerprint"].some((field) => one[field] !== other[field]);
+  const differing = valid.filter((rating) => hereOf(rating) && differ(hereOf(rating), rating)).length;
+  const isReplaced = differing > 0 && confirm(`Ratings that differ from those here: ${differing}. Replace those here? Cancel keeps them.`);
+  change(() => {
+    stored.rater = rater;
+    const counts = { imported: 0, replaced: 0, kept: 0, equal: 0 };
+    for (const rating of valid) {
+      const here = hereOf(rating);
+      const fate = !here ? "imported" : !differ(here, rating) ? "equal" : isReplaced ? "replaced" : "kept";
+      counts[fate]++;
+      if (fate === "imported" || fate === "replaced") stored.ratings[keyOf(rating)] = rating;
+    }
+    const parts = [
+      [counts.imported, "imported"], [counts.replaced, "replaced"], [counts.kept, "kept as here"], [counts.equal, "equal to those here"],
+      [known.length - valid.length, "left out: the labels have changed since"],
+      [ratings.length - known.length, "left out: scan or verdict unknown"],
+    ];
+    tell(`Rater ${rater}: ${parts.filter(([number]) => number).map((part) => part.join(" ")).join("; ")}.`);
+  });
 }
 
 function tell(text) {
@@ -341,7 +402,7 @@ async function show() {
   byId("previous").disabled = at <= 0;
   byId("next").disabled = at + 1 >= shown.length;
   byId("manual").disabled = !scan.manual;
-  [byId("muscle").value, byId("sidename").value, byId("reason").value, byId("note").value] = ["", "", "", ""];
+  [byId("muscle").value, byId("sidename").value] = ["", ""];
   byId("slices").replaceChildren();
   showSagittal(scan, null);
   showRatings();
@@ -537,14 +598,25 @@ function showValues(detail) {
   byId("values").tBodies[0].replaceChildren(...rows);
 }
 
+let filledIn = ""; // scan and rating whose reason and note the form shows
+
+// The form is filled in only where another rating is to be shown: what is typed before a rating stays.
+function fillIn(own) {
+  const next = JSON.stringify([current, own]);
+  if (next === filledIn) return;
+  filledIn = next;
+  byId("reason").value = own ? own.reason : "";
+  byId("note").value = own ? own.note : "";
+}
+
 function showRatings() {
-  const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+  const own = ratingNow();
+  fillIn(own);
   for (const button of byId("rate").children) button.setAttribute("aria-pressed", String(Boolean(own) && own.verdict === button.dataset.verdict));
-  const scan = byName.get(current);
-  const items = ratingsOf(current).map((rating) => {
+  const items = ratingsBy(stored.rater).filter(({ scan }) => scan === current).map((rating) => {
     const place = rating.muscle ? words(`${rating.muscle} ${rating.side}`).trim() : "whole scan";
     const item = make("li", null, { class: `verdict-${rating.verdict}` });
-    const changed = rating.fingerprint === scan.fingerprint ? "" : " – the labels have changed since";
+    const changed = isOfTheseLabels(rating) ? "" : " – the labels have changed since";
     item.textContent = [`${place}: ${rating.verdict}`, words(rating.reason), rating.note].filter(Boolean).join(", ") + changed;
     return item;
   });
@@ -565,16 +637,14 @@ function makeForm() {
   fill("muscle", "whole scan", SETTINGS.muscles);
   fill("sidename", "both sides", ["left", "right"]);
   fill("reason", "none", SETTINGS.reasons);
-  const recall = () => {
-    if (!byId("muscle").value) byId("sidename").value = "";
-    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
-    byId("reason").value = own ? own.reason : "";
-    byId("note").value = own ? own.note : "";
-    showRatings();
-  };
-  for (const id of ["muscle", "sidename"]) byId(id).addEventListener("change", recall);
+  for (const id of ["muscle", "sidename"]) {
+    byId(id).addEventListener("change", () => {
+      if (!byId("muscle").value) byId("sidename").value = "";
+      showRatings();
+    });
+  }
   const amend = () => {
-    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+    const own = ratingNow();
     if (own) rate(own.verdict);
   };
   for (const id of ["reason", "note"]) byId(id).addEventListener("change", amend);
@@ -602,10 +672,14 @@ const KEYS = {
   0: () => current && unrate(), 1: () => current && rate("pass"), 2: () => current && rate("correct"), 3: () => current && rate("fail"),
 };
 
+// A text field has all keys. A list or slider has the arrows and the like, but no letters and digits:
+// in a list they would choose an entry.
 function press(event) {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  const typing = event.target.closest("input, select, textarea");
-  if (typing) return event.key === "Escape" && typing.blur();
+  const field = event.target.closest("input, select, textarea");
+  if (field && event.key === "Escape") return field.blur();
+  if (field && (event.key.length > 1 || event.key === " " || !field.matches("select, [type=range]"))) return;
+  if (field) event.preventDefault();
   if (Object.hasOwn(KEYS, event.key)) {
     event.preventDefault();
     KEYS[event.key]();
@@ -614,30 +688,31 @@ function press(event) {
 
 function changeRater() {
   const name = byId("rater").value.trim();
-  if (!RATER.test(name)) {
+  if (!isRater(name)) {
     byId("rater").value = stored.rater;
-    return tell("A rater is up to 32 letters, digits, _ or -: a code, not a name.");
+    const rules = SETTINGS.rules.join(" and ");
+    return tell(`A rater is up to 32 letters, digits, _ or -: a code, not a name. ${rules} are rules (review.rule), not raters.`);
   }
-  stored.rater = name;
-  for (const rating of Object.values(stored.ratings)) rating.rater = name;
-  save();
+  if (name === stored.rater) return redraw();
+  change(() => {
+    const before = stored.rater;
+    stored.rater = name;
+    tell(`Rater ${name}: ${many(ratingsBy(name).length)}. Rater ${before} keeps ${many(ratingsBy(before).length)}.`);
+  });
 }
 
 function start(found, toRead) {
   [scans, reading] = [found, toRead];
   byName = new Map(scans.map((scan) => [scan.scan, scan]));
-  load();
   document.head.append(make("style", "", { id: "filter" }));
-  countVerdicts();
   makeFilters();
   makeHead();
   makeForm();
   style();
-  byId("rater").value = stored.rater;
-  shown = listed();
   byId("reading").hidden = !reading.length;
-  showProgress();
+  renew();
   show();
+  addEventListener("storage", ({ key }) => key === STORE && renew()); // another tab changed the ratings
 }
 
 const paravert = {

@@ -52,7 +52,7 @@ RatingRule = Annotated[
 
 @dataclass(frozen=True)
 class Rating:
-    """One rating: a row of a rater's file, ratings.csv, which the review page exports.
+    """One rating: a row of a rater's file, ratings_<rater>.csv, which the review page exports.
 
     scan: its name. rater: who rated. verdict: "pass", "correct" (labels should be corrected) or
     "fail". muscle: "" for the whole scan. side: "" for both sides, or the whole scan. fingerprint:

@@ -23,6 +23,7 @@ from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.flags import FLAGS
 from paravert.study.ratings import (
+    ALL,
     ANY,
     VERDICTS,
     RatingFiles,
@@ -124,6 +125,7 @@ def _page_html(study_name: str, doubtful_iou: float) -> str:
         "muscles": MUSCLES,
         "labels": [[label.muscle, label.side, label.colour] for label in LABELS],
         "verdicts": VERDICTS,
+        "rules": [ANY, ALL],
         "reasons": REASONS,
         "measures": list(MEASURES.values()),
         "levels": [[level, level_name(level)] for level in STANDARD_LEVELS],
