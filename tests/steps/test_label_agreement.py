@@ -140,6 +140,21 @@ def test_the_legend_of_a_preview_has_no_colour_for_what_is_unknown(total, own):
         assert np.isin(colours, shown).tolist() == expected
 
 
+def test_muscles_that_own_label_maps_never_show_are_unknown_in_every_table(tmp_path):
+    back = coded({value: value for value in (5, 6, 7, 8)})
+    results = results_of(tmp_path, "paravert", back)
+    for name in ("slices", "muscles", "levels"):
+        rows = table(results, name)
+        unknown = rows[rows["muscle"].isin(["psoas_major", "quadratus_lumborum"])]
+        areas = [column for column in rows if column.startswith(("csa_m", "volume_ml"))]
+        assert unknown[areas].isna().all(axis=None), name
+    assert (table(results, "muscles").csa_reason == "not-labelled").sum() == 3 * 4
+    subjects = table(results, "subjects")
+    assert subjects[["volume_ml", "volume_psoas_major_ml"]].isna().all(axis=None)
+    assert (subjects["volume_multifidus_ml"] > 0).all()
+    assert table(results, "slices").level_axial.isna().all()
+
+
 def test_a_stack_without_given_labels_has_every_muscle(tmp_path):
     plans = [Plan(slices=2, centre=(0, 0, z)) for z in (-60, 60)]
     write_series(tmp_path / "images", plans)

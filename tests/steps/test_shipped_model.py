@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from whole_run import gathered
 
+from dicom_writer import Plan, write_series
+from imaging_cases.case import pixels
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.label_maps import slice_overlap
 from paravert.measure.fat import fat_fractions
@@ -18,6 +21,7 @@ from paravert.network.predict import Predictor, dixon_logits
 from paravert.network.unet import load_model
 from paravert.network.validate import by_muscle
 from paravert.provenance import file_sha256
+from paravert.study.report_tables import warnings_text
 from phantom_slices import phantom_slices
 from real_scans import (
     DIXON,
@@ -50,6 +54,20 @@ def test_the_shipped_file_is_the_one_that_configuration_and_card_name():
     assert "Not a medical device" in card["note"]
     assert "no image of a person" in card["trained_on"]
     assert card["data"]["calibration_error"] < 0.05
+
+
+def test_a_scan_of_something_else_is_analysed_with_a_warning(tmp_path):
+    plan = Plan(rows=48, columns=48, slices=3)
+    y, x = np.mgrid[:48, :48] - 24
+    ball = 1000 * (np.hypot(y, x) < 18)
+    write_series(tmp_path / "images", plan, edit=pixels(lambda signal, number: ball, plan))
+    (tmp_path / "sheet.csv").write_text("subject,images\nS1,images\n")
+    results = gathered(tmp_path / "sheet.csv", ["S1"])
+    (row,) = pd.read_parquet(results / "cohort/ledger.parquet").to_dict("records")
+    assert row["status"] == "analysed"
+    assert "no-muscle-found" in row["warnings"]
+    assert "another part of the body" in row["message"]
+    assert "no-muscle-found" in list(warnings_text(pd.DataFrame([row])).index)
 
 
 def test_it_predicts_an_iou_for_every_muscle(predictor):

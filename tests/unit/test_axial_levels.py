@@ -11,6 +11,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from made_from import LEVELS_MODEL, MODEL, REPOSITORY
+from paravert.anatomy import SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
@@ -41,6 +42,7 @@ from paravert.network.segment import segment_muscles
 from paravert.network.train_axial_levels import AxialNet, LabelSections
 from paravert.provenance import file_sha256
 from paravert.shard_tables import read_outcomes
+from paravert.subject_folder import SubjectFolder
 from paravert.synthesis.anatomies import draw_anatomies
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.tables import AXIAL_LEVELS, SAGITTAL_LEVELS
@@ -451,6 +453,22 @@ def test_an_unclear_sagittal_series_that_the_muscles_contradict_is_told_not_used
     (told,) = read_outcomes(labelled / "shards/3.2_0.2.parquet")
     assert ("level-uncertain" in told.warnings) == (not sure or off > 0.5)
     assert ("differ by up to 1.0" in (told.message or "")) == (off > 0.5)
+
+
+def test_labels_that_lack_muscles_tell_no_levels_and_name_no_discs(
+    labelled, monkeypatch, any_model
+):
+    def from_sagittal(model, volume, geometry, n_lumbar, by_muscles):
+        assert by_muscles is None
+        count = len(geometry.stack)
+        return FoundLevels(np.full(count, 2.7), np.full(count, 0.1)), Naming.SACRUM
+
+    monkeypatch.setattr(sagittal_levels, "levels_from_sagittal", from_sagittal)
+    psoas = frozenset({("psoas_major", side) for side in SIDES})
+    monkeypatch.setattr(SubjectFolder, "not_labelled", lambda folder, stack: psoas)
+    rows = rows_with(labelled, monkeypatch, 3.3, 0.2, sagittal=(LEVELS_MODEL[0], "lacking"))
+    assert set(rows.level_source) == {"sagittal"}
+    assert rows.level_axial.isna().all()
 
 
 def test_another_model_than_the_pinned_one_is_refused(labelled, monkeypatch):

@@ -17,6 +17,7 @@ from paravert.imaging.convert import read_images
 from paravert.provenance import files_below
 
 NOT_OF_CONVERSION = {
+    Caution.NO_MUSCLE_FOUND,
     Caution.SIDES_SWAPPED,
     Caution.LOW_PREDICTED_IOU,
     Caution.COVARIATE_DIFFERS_FROM_HEADER,

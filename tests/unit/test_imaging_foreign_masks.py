@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dicom_writer import Plan, labels_phantom, turn, write_nifti, write_series
+from paravert.anatomy import SIDES
 from paravert.errors import Caution
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.volume import read_volume
@@ -107,6 +108,22 @@ def test_own_values_leave_no_source_behind(tmp_path):
     _, folder = convert(tmp_path, "paravert", labels_phantom)
     assert [file.name for file in (folder.home / "given").iterdir()] == ["stack-01.nii.gz"]
     assert folder.not_labelled(1) == frozenset()
+
+
+def test_a_muscle_that_no_own_map_shows_on_either_side_is_not_labelled(tmp_path):
+    row, folder = convert(tmp_path, "paravert", own_values((1, 5, 6, 7, 8)))  # no right psoas
+    assert (row["status"], row["warnings"], row["has_labels"]) == ("analysed", [], True)
+    assert folder.not_labelled(1) == {("quadratus_lumborum", side) for side in SIDES}
+    assert json.loads((folder.home / "given/source.json").read_text()) == {
+        "labels_from": "paravert", "labels": [1, 2, 5, 6, 7, 8],
+    }  # fmt: skip
+
+
+def test_a_muscle_that_one_of_the_own_maps_shows_is_absent_in_the_others(tmp_path):
+    plans = [Plan(slices=2, centre=(0, 0, z)) for z in (-60, 60)]
+    _, folder = convert(tmp_path, "paravert", own_values((1, 2)), labels_phantom, plans=plans)
+    assert folder.stack_numbers("given") == [1, 2]
+    assert folder.not_labelled(1) == folder.not_labelled(2) == frozenset()
 
 
 @pytest.mark.parametrize(

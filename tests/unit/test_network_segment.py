@@ -210,6 +210,21 @@ def test_swapped_sides_are_a_warning(tmp_path):
         assert written.warnings == warnings
 
 
+@pytest.mark.parametrize(
+    ("found", "given", "warned"),
+    [([0], 0, True), ([0, 0], 0, True), ([0, 1], 0, False), ([0], 1, True), ([], 1, False)],
+)
+def test_a_network_that_finds_no_muscle_is_a_warning(tmp_path, found, given, warned):
+    _, truth = disc_stack(0)
+    iou = np.full((len(truth.array), 8), np.nan)
+    maps = [(truth.with_array(truth.array * np.uint8(shown)), iou) for shown in found]
+    maps += [(truth, None)] * given
+    stacks = [SegmentedStack(number, *one) for number, one in enumerate(maps, start=1)]
+    written = write_labels(stacks, tmp_path, "cpu float32", Calibration({}))
+    assert written.warnings == ((Caution.NO_MUSCLE_FOUND,) if warned else ())
+    assert ("another part of the body" in (written.note or "")) == warned
+
+
 def test_the_predicted_iou_is_that_of_the_calibration(tmp_path):
     found = 0.5
     _, truth = disc_stack(0)

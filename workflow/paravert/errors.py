@@ -95,6 +95,7 @@ class Caution(StrEnum):
     SIDES_DIFFER = "sides-differ"
     FAT_OUTLIER = "fat-outlier"
     RATING_OUTDATED = "rating-outdated"  # of labels that have changed since
+    NO_MUSCLE_FOUND = "no-muscle-found"  # by the network, in any slice
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
     LEVELS_NOT_USED = "levels-not-used"  # points that the sheet names
     SAGITTAL_NOT_USED = "sagittal-not-used"

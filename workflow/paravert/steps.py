@@ -28,7 +28,7 @@ VERSIONS = {
     "train_network": 1,
     "train_levels": 1,
     "train_axial_levels": 2,
-    "segment_muscles": 6,
+    "segment_muscles": 7,
     "find_levels": 6,
     "measure_area": 5,
     "measure_fat": 6,

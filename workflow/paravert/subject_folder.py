@@ -14,7 +14,7 @@ WATER_FOLDER = "water"  # the Dixon water images of stacks that have them
 FAT_FOLDER = "fat"  # the Dixon fat images, where these are not the converted stacks themselves
 GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
 LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
-SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not of the own values
+SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not all eight of our own
 SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
 PREVIEW_FILE = "preview.png"
 REVIEW_FOLDER = "review"  # pictures of all slices for the review page
@@ -86,8 +86,9 @@ class SubjectFolder:
     def write_label_source(self, source: LabelSource) -> None:
         """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
 
-        source: whose name and `labels` (the label values it can give) are written, to SOURCE_FILE
-        in GIVEN_FOLDER, which must exist. `not_labelled` reads the file.
+        source: whose name and `labels` (the label values it can give; with own values, those of the
+        muscles that the maps show) are written, to SOURCE_FILE in GIVEN_FOLDER, which must exist.
+        `not_labelled` reads the file.
         """
         told = {"labels_from": source.name, "labels": source.labels}
         (self.home / GIVEN_FOLDER / SOURCE_FILE).write_text(json.dumps(told), encoding="utf-8")
@@ -95,9 +96,10 @@ class SubjectFolder:
     def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
         """Return the muscles and sides that the source of a stack's labels cannot label.
 
-        stack: number, from 1. Returns {(muscle, side)}: those that the program named by
-        `write_label_source` cannot label, so that they are unknown, not absent. Empty if the labels
-        come from segment_muscles or from a source that has all eight.
+        stack: number, from 1. Returns {(muscle, side)}: those that the source written by
+        `write_label_source` cannot label or, with own values, does not show in any of the subject's
+        given maps on either side, so that they are unknown, not absent. Empty if the labels of the
+        stack come from the network or from a source that has all eight.
         """
         file = self.home / GIVEN_FOLDER / SOURCE_FILE
         if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():

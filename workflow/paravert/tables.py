@@ -246,7 +246,7 @@ REVIEW_FAILED = "review-failed"  # reason code: failed the review by eye (settin
 NO_DIXON = "no-dixon"  # reason code: no Dixon images of water and fat
 NOT_COVERED, NO_LEVELS = "not-covered", "no-levels"  # reason codes of values at levels
 NO_SUCH_LEVEL = "no-such-level"  # likewise: in somebody with four or six lumbar vertebrae
-NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
+NOT_LABELLED = "not-labelled"  # reason code: the given labels are not of this muscle
 SEQUENCES = (
     "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
     "opposed-phase", "unknown",

@@ -6,21 +6,25 @@ there is such a series, truth/, truth2/ and given/ for the masks that the sheet 
 slices.parquet; for the shard convert.parquet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from paravert import label_sources, shards, tables
+from paravert.anatomy import LABELS
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.dixon_parts import part_files, with_parts
 from paravert.imaging.image_stack import Images, ImageStack, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
+from paravert.imaging.label_maps import drawn_labels
 from paravert.imaging.masks import Masks, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.volume import voxel_digest, write_volume
@@ -127,8 +131,8 @@ def convert_subject(
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
             write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
-    if masks["labels"] and not source.is_own:
-        folder.write_label_source(source)
+    if masks["labels"] and (drawn := _source_of(masks["labels"].values(), source)) != OWN:
+        folder.write_label_source(drawn)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
     tables.write(folder.slices_file, tables.GEOMETRY, data, {})
@@ -164,6 +168,18 @@ def _masks(
             found[name], own = read_masks(Path(row[name]), volumes, name, values, parts)
             told |= own
     return found, told
+
+
+def _source_of(maps: Iterable[np.ndarray], source: LabelSource) -> LabelSource:
+    """Return the source of a subject's given label maps: with own values, of the muscles drawn there.
+
+    Some labs outline only some muscles. A muscle that is on neither side in any of the maps was not
+    drawn, which does not mean that it is absent.
+    """
+    if not source.is_own:
+        return source
+    drawn = {label.muscle for label in compress(LABELS, drawn_labels(maps))}
+    return replace(OWN, values={one.value: one.value for one in LABELS if one.muscle in drawn})
 
 
 def read_images(

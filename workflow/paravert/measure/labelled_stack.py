@@ -36,7 +36,7 @@ class LabelledStack:
     SpacingBetweenSlices (0018,0088). overlaps: (slices,) bool, whether a slice cuts or overlaps one
     of a stack of lower number, so that volumes leave it out. row_spacing_mm, column_spacing_mm:
     distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
-    side)} that the source of the labels cannot label, so that their measures are unknown.
+    side)} that the source of the labels does not label, so that their measures are unknown.
     header_sequence: class of the sequence by the header, one of tables.SEQUENCES; also "unknown" if
     slices differ. Raises ValueError if labels and position_mm differ in the number of slices.
     """
@@ -185,7 +185,7 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
 def with_unknown(
     rows: Iterable[dict], stack: LabelledStack, measures: Iterable[str], reasons: Iterable[str]
 ) -> list[dict]:
-    """Return table rows with null measures for muscles that the source of the labels cannot label.
+    """Return table rows with null measures for muscles that the source of the labels does not label.
 
     rows: from `stack_rows` of this stack, all or some; not changed. stack: its not_labelled names
     these muscles and sides. measures: columns that become None. reasons: columns that get the code

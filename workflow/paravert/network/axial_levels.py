@@ -55,8 +55,9 @@ def levels_from_axial(
     model: model file of train_axial_levels. stacks: label maps of a subject, as segment_muscles
     writes them, in ascending order of stack number. geometry: positions of the same slices, in the
     same order, from `read_geometry`. Level and SD: (slices,), NaN as in `levels_of_slices`; most_sd
-    is 0.3 levels (MOST_AXIAL_SD). The subject must have five lumbar vertebrae. Raises InputError if
-    the file is no such model.
+    is 0.3 levels (MOST_AXIAL_SD). The subject must have five lumbar vertebrae, and labels of all
+    eight muscles: without some, levels are wrong and their SD small. Raises InputError if the file
+    is no such model.
     """
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])

@@ -95,8 +95,9 @@ def find_levels(
     Writes the shard's table `levels`: a row per subject, stack and slice with the level by each
     source (points in the sheet, sagittal series, muscles of the axial slices), and the one that is
     used: the first of these that is known and certain enough (by the muscles: SD of at most 0.3
-    levels); null if there is none. Levels by the muscles need five lumbar vertebrae. A model needs
-    its SHA-256. Raises InputError if a model file is missing or has another SHA-256.
+    levels); null if there is none. Levels by the muscles need five lumbar vertebrae, and labels of
+    all eight muscles in every stack. A model needs its SHA-256. Raises InputError if a model file
+    is missing or has another SHA-256.
     """
     if model is not None:
         check_sha256(model, model_sha256, "find_levels.sha256")
@@ -150,7 +151,7 @@ def _find_in_subject(
             warnings.append(Caution.LEVELS_NOT_USED)
             notes.append(f"levels: {error.args[-1]}")  # without the path
     axial = None
-    if axial_model is not None and n_lumbar == USUAL_LUMBAR:
+    if axial_model is not None and n_lumbar == USUAL_LUMBAR and _all_labelled(home, geometry):
         from paravert.network.axial_levels import levels_from_axial  # imports OpenVINO
 
         labels = partial(SubjectFolder(home).stack_file, LABELS_FOLDER)
@@ -179,6 +180,11 @@ def _find_in_subject(
         found[SAGITTAL_LEVELS] = replace(found[SAGITTAL_LEVELS], most_sd=0.0)  # told, not used
     rows = _rows(geometry, found, n_lumbar)
     return shards.Product(rows, tuple(dict.fromkeys(warnings)), "; ".join(notes) or None)
+
+
+def _all_labelled(home: Path, geometry: SliceGeometry) -> bool:
+    """Return whether all eight muscles are labelled in every stack, as the network of levels needs."""
+    return not any(map(SubjectFolder(home).not_labelled, np.unique(geometry.stack).tolist()))
 
 
 def differences(found: Mapping[str, FoundLevels]) -> str:

@@ -41,6 +41,10 @@ from paravert.tables import MIXED, NETWORK, SHEET
 
 log = logging.getLogger(__name__)
 
+NO_MUSCLE = (
+    "the network found no muscle in any slice: another part of the body, or a wrong pixel spacing?"
+)
+
 
 def segment_muscles(
     convert: Annotated[Path, typer.Option(help="shard table of convert_dicom")],
@@ -257,15 +261,17 @@ def write_labels(
 
     Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area of pixels removed
     and added by cleaning, sum of all stacks; 0 if none was predicted), and computed_on if any was
-    predicted. Warning sides-swapped: a predicted left label is not to the left of its right one.
+    predicted. Warnings: sides-swapped, a predicted left label is not to the left of its right one;
+    no-muscle-found, with a note, no predicted label map shows a muscle.
     """
-    removed_mm2, warnings = 0.0, set()
+    removed_mm2, warnings, shown = 0.0, set(), []
     for stack in stacks:
         labels, predicted = stack.labels, stack.expected_iou is not None
         predicted_iou = np.full((len(labels.array), len(LABELS)), np.nan, np.float32)
         if predicted:
             array, changed = cleaned(labels.array, **cleaning)
             labels = labels.with_array(array)
+            shown.append(array.any())
             removed_mm2 += float(changed.sum() * labels.pixel_area_mm2)
             predicted_iou = calibration.predicted(stack.expected_iou)
             if swapped_muscles(labels):
@@ -277,4 +283,6 @@ def write_labels(
     row = {"labels_source": source, "removed_mm2": removed_mm2}
     if any(by_network):
         row["computed_on"] = computed_on
-    return shards.Product([row], tuple(warnings))
+    if nothing := any(by_network) and not any(shown):
+        warnings.add(Caution.NO_MUSCLE_FOUND)
+    return shards.Product([row], tuple(warnings), NO_MUSCLE if nothing else None)
