@@ -16,6 +16,7 @@ import typer
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
+from paravert.label_sources import CORRECTED
 from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder, stack_name
 from paravert.tables import ALL_FAT_METHODS, REVIEW_FAILED
 
@@ -308,7 +309,7 @@ def to_correct(
                 | {
                     "itksnap": shlex.join(["itksnap", "-g", image, "-s", labels]),
                     "slicer": shlex.join(["Slicer", "--python-code", code]),
-                    "save_as": f"corrected/{rating.scan}/{stack_name(stack)}.nii.gz",
+                    "save_as": f"{CORRECTED}/{rating.scan}/{stack_name(stack)}.nii.gz",
                 }
             )
     return pd.DataFrame(rows, columns=list(CORRECTION_COLUMNS))
