@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from made_from import CONFIGURATION
@@ -265,10 +267,22 @@ def test_an_unknown_selected_subject_is_named():
 def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_paths():
     def made_from(images="a/S1", sex="F", away=frozenset()):
         rows = {"S1": {"subject": "S1", "images": images, "sex": sex}}
-        return plan.cohort_made_from({"0": ["S1"]}, rows, away, "{}", "none")
+        return plan.cohort_made_from({"0": ["S1"]}, rows, away, "{}", "none", [])
 
     assert made_from() == made_from(images="b/S1")
     assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3
+
+
+def test_the_digest_of_the_cohort_tells_the_content_of_files_and_not_their_time(tmp_path):
+    file = tmp_path / "ratings.csv"
+
+    def made_from(content, time):
+        file.write_text(content)
+        os.utime(file, (time, time))
+        return plan.cohort_made_from({}, {}, set(), "{}", "none", [file])
+
+    assert made_from("pass", 2) == made_from("pass", 1)
+    assert made_from("pass", 2) != made_from("fail", 1)
 
 
 def test_a_second_mask_counts_where_it_is_given_and_leaves_other_subjects_finished(tmp_path):

@@ -349,3 +349,12 @@ def test_a_rating_of_labels_that_have_changed_is_told_and_not_applied(tmp_path, 
     assert "rating-outdated" in ledger.warnings["S2"]
     assert "rating-outdated" not in ledger.warnings["S1"]
     assert "changed since" in ledger.message["S2"]
+
+
+def test_the_tables_are_made_from_the_content_of_the_ratings(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    digests = set()
+    for verdict in ("pass", "fail"):
+        gather(["S1", "S2"], ratings=rate(tmp_path, f"S2 {verdict} - - f"))
+        digests.add(plan.made_from(tmp_path / "cohort/ledger.parquet"))
+    assert len(digests) == 2

@@ -8,7 +8,7 @@ version (`made_from`), and every run compares these digests when it plans.
 import difflib
 import hashlib
 import os
-from collections.abc import Container, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 
@@ -270,20 +270,24 @@ def cohort_made_from(
     away: Set[str],
     configuration: str,
     split: str,
+    files: Iterable[Path],
 ) -> str:
-    """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, files left out.
+    """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, shard tables left out.
 
-    Snakemake tracks the files: shard tables, ratings, the model's card. plan: {shard: subjects}.
-    rows: {subject: row of the subject sheet as {column: text}}; columns that hold paths are
-    ignored. away: subjects whose images are missing or may not be read, from `subjects_away`.
-    configuration: the whole configuration as JSON text. split: digest of the model's list of
-    training and validation subjects, "" without a list. The versions of the rules over the cohort
-    (COHORT_RULES: gather_cohort to write_report) are included. If the digest changes, Snakemake
-    makes the cohort tables and then everything after them again.
+    Snakemake tracks the shard tables, which it writes. Of other input files it compares the times
+    alone, so their content enters the digest. plan: {shard: subjects}. rows: {subject: row of the
+    subject sheet as {column: text}}; columns that hold paths are ignored. away: subjects whose
+    images are missing or may not be read, from `subjects_away`. configuration: the whole
+    configuration as JSON text. split: digest of the model's list of training and validation
+    subjects, "" without a list. files: the model's card and the ratings. The versions of the rules
+    over the cohort (COHORT_RULES: gather_cohort to write_report) are included. If the digest
+    changes, Snakemake makes the cohort tables and then everything after them again. Raises OSError
+    if one of the files cannot be read.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
-    return digest([plan, at_hand, sorted(away), configuration, split, versions])
+    contents = [provenance.file_sha256(file) for file in files]
+    return digest([plan, at_hand, sorted(away), configuration, split, contents, versions])
 
 
 def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path], list[str]]:

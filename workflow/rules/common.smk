@@ -395,7 +395,8 @@ def captioned(path, output, category):
 def cohort_made_from():
     """Return the digest of what the cohort tables are made from today."""
     away, split = plan.subjects_away(SHARDS, SCANS), split_digest(Path(model_file()))
-    return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split)
+    files = map(Path, [model_card(), *config["review"]["ratings"]])
+    return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split, files)
 
 
 def configuration_json(wildcards):

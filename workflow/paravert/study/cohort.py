@@ -19,7 +19,7 @@ from pandas.api.types import is_bool_dtype
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.anatomy import MUSCLES, level_name
 from paravert.errors import Caution, some_of
-from paravert.network.model_file import Card, learnt_from, read_card, split_digest
+from paravert.network.model_file import Card, card_file, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import (
@@ -118,7 +118,10 @@ def gather_cohort(
     }
     if subjects:
         metadata[IN_SHEET] = str(len({row["subject"] for row in rows}))
-    made_from = plan.cohort_made_from(by_shard, by_scan, away, configuration, split_digest(model))
+    files = [card_file(model), *(ratings or ())]
+    made_from = plan.cohort_made_from(
+        by_shard, by_scan, away, configuration, split_digest(model), files
+    )
     del people_sheet, rows, by_scan
     judged = read_ratings(ratings or ())
     trained_on = learnt_from(model)
