@@ -130,6 +130,20 @@ def corrected_labels():
     return found, [f"{CORRECTED}: not used: {some_of(others)}; {expected}"] if others else []
 
 
+def ratings_doubts():
+    """Return doubts about the ratings; raise InputError if a file or review.rule is faulty."""
+    files = list(map(Path, config["review"]["ratings"]))
+    if not files:
+        return []
+    from paravert.study.ratings import check_rule, read_ratings, unknown_scans  # imports pandas
+
+    rated = read_ratings(files)
+    check_rule(rated, config["review"]["rule"])
+    told = f"ratings of scans that are not in {Path(config['sheet']).name} are not used"
+    unknown = unknown_scans(rated, SCANS)
+    return [f"{file}: {told}: {some_of(scans)}" for file, scans in unknown.items()]
+
+
 def check_not_own_results(rows):
     """Raise InputError for inputs that a run would overwrite, such as a mask corrected in place."""
     own = os.path.join(os.path.abspath(f"{RESULTS}/subjects"), "")
@@ -259,7 +273,7 @@ try:
         config["columns"] = {**people.meanings, **config["columns"]}
         SCANS, SHARDS = scans_and_shards(people.rows)
         CORRECTED_LABELS, doubts = corrected_labels()
-        DOUBTS = doubts
+        DOUBTS = [*doubts, *ratings_doubts()]
         for doubt in DOUBTS:
             logger.info(doubt)
         check_not_own_results(SCANS.values())
@@ -439,7 +453,7 @@ def start_on_slurm():
 def print_summary():
     """Print the counts of analysed and quarantined subjects as the last line of the run.
 
-    Doubts about the sheet and corrected labels stand before it.
+    Doubts about the sheet, corrected labels and ratings stand before it.
     Nothing is printed for a ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of

@@ -49,6 +49,8 @@ from paravert.study.ratings import (
     Rating,
     RatingFiles,
     RatingRule,
+    check_rule,
+    check_scans,
     failed,
     in_failed_muscle,
     read_ratings,
@@ -90,8 +92,9 @@ def gather_cohort(
     quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a
     time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json and
     configuration.yaml. subjects: names of the subjects or scans of the sheet to take; "" takes all.
-    Raises InputError for a faulty sheet, selection, model card or file of ratings, a damaged or
-    outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
+    Raises InputError for a faulty sheet, selection, model card or file of ratings, ratings of scans
+    under other names than in the sheet, a rating_rule that names a rater without ratings, a damaged
+    or outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
     the subjects taken, which would be a bug.
     """
     standard = standard_number(level_standard)
@@ -124,6 +127,9 @@ def gather_cohort(
     )
     del people_sheet, rows, by_scan
     judged = read_ratings(ratings or ())
+    check_rule(judged, rating_rule)
+    if judged:
+        check_scans(judged, scans, _labels_digests(folder, by_shard))
     trained_on = learnt_from(model)
     if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
@@ -150,6 +156,16 @@ def gather_cohort(
     codebook.write_datapackage(out / "datapackage.json", metadata, cohort_tables)
     (out / "configuration.yaml").write_text(resolved, encoding="utf-8")
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _labels_digests(folder: Path, by_shard: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Return {scan: digest of its present labels}. folder: with a folder of tables per shard."""
+    found = {}
+    for shard in by_shard:
+        table = steps.STEPS["draw_preview"].table_file(folder / shard)
+        rows = pq.read_table(table, columns=["subject", LABELS_DIGEST.name]).to_pydict()
+        found |= zip(rows["subject"], rows[LABELS_DIGEST.name], strict=True)
+    return found
 
 
 def _notice(card: Card) -> str:
