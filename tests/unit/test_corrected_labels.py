@@ -100,15 +100,13 @@ def test_corrected_masks_in_a_study_of_another_program_are_complete_without_its_
 
 def test_a_subject_is_converted_again_when_a_mask_is_corrected_and_only_then(tmp_path, caplog):
     caplog.set_level("INFO")
-    home, computed = tmp_path, []
-    for corrected in ({}, {2: without(7)}):
-        convert(home, {1: labels_phantom, 2: labels_phantom}, corrected)
-        for _ in range(2):
-            caplog.clear()
-            convert_dicom(home / "sheet.csv", ["S1"], home / "results", home / "convert.parquet")
-            computed.append(re.findall(r"(S1): computed", caplog.text))
-    assert computed == [[], [], [], []]
-    assert given(SubjectFolder(home / "results/S1"))[2] == [0, 1, 2, 3, 4, 5, 6, 8]
+    _, folder = convert(tmp_path, {1: labels_phantom, 2: labels_phantom}, {})
+    write_nifti(tmp_path / "corrected/S1/2.nii.gz", PLANS[1], without(7), dtype=np.uint8)
+    for computed in (["S1"], []):
+        caplog.clear()
+        convert_dicom(tmp_path / "sheet.csv", ["S1"], folder.home.parent, tmp_path / "out.parquet")
+        assert re.findall(r"(S1): computed", caplog.text) == computed
+    assert given(folder)[2] == [0, 1, 2, 3, 4, 5, 6, 8]
 
 
 def test_only_corrected_subjects_have_another_fingerprint(tmp_path):
