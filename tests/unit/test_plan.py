@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from made_from import CONFIGURATION
@@ -20,7 +22,7 @@ class Shard:
 
     def __init__(self, folder):
         self.folder, self.patterns, self.settings = folder, [], SETTINGS
-        self.rows = {}
+        self.rows, self.corrected = {}, {}
         for subject in SUBJECTS:
             images = folder / "images" / subject
             images.mkdir(parents=True)
@@ -69,7 +71,8 @@ class Shard:
 
     def stale(self):
         subjects = sorted(self.rows)
-        return plan.stale_steps(self.tables, subjects, self.rows, self.patterns, self.settings)
+        how = self.patterns, self.settings, OWN, self.corrected
+        return plan.stale_steps(self.tables, subjects, self.rows, *how)
 
     def check(self):
         shards = {"0": sorted(self.rows)}
@@ -94,6 +97,10 @@ def labels_are_given(shard):
     labels = shard.folder / "labels.nii.gz"
     labels.write_text("labels")
     shard.rows["S2"]["labels"] = str(labels)
+
+
+def labels_are_corrected(shard):
+    shard.corrected = {"S2": shard.folder / "images/S2"}
 
 
 def a_subject_is_added(shard):
@@ -125,6 +132,7 @@ def the_footer_is_damaged(shard):
     [
         images_change,
         labels_are_given,
+        labels_are_corrected,
         a_subject_is_added,
         a_subject_is_removed,
         patterns_change,
@@ -259,10 +267,22 @@ def test_an_unknown_selected_subject_is_named():
 def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_paths():
     def made_from(images="a/S1", sex="F", away=frozenset()):
         rows = {"S1": {"subject": "S1", "images": images, "sex": sex}}
-        return plan.cohort_made_from({"0": ["S1"]}, rows, away, "{}", "none")
+        return plan.cohort_made_from({"0": ["S1"]}, rows, away, "{}", "none", [])
 
     assert made_from() == made_from(images="b/S1")
     assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3
+
+
+def test_the_digest_of_the_cohort_tells_the_content_of_files_and_not_their_time(tmp_path):
+    file = tmp_path / "ratings.csv"
+
+    def made_from(content, time):
+        file.write_text(content)
+        os.utime(file, (time, time))
+        return plan.cohort_made_from({}, {}, set(), "{}", "none", [file])
+
+    assert made_from("pass", 2) == made_from("pass", 1)
+    assert made_from("pass", 2) != made_from("fail", 1)
 
 
 def test_a_second_mask_counts_where_it_is_given_and_leaves_other_subjects_finished(tmp_path):
@@ -282,24 +302,3 @@ def test_label_values_count_only_for_subjects_with_labels_of_another_program():
     told = [plan.conversion_inputs(given, [], source) for source in (*orders, musclemap, OWN)]
     assert told[0] == told[1]
     assert told[1] != told[2] != told[3] == plan.conversion_inputs(given, [])
-
-
-def test_labels_in_the_folder_of_corrected_ones_replace_those_of_the_sheet(tmp_path):
-    for name in ("S1/stack-01.nii.gz", "S2/notes.txt", "S9/stack-01.nii"):
-        file = tmp_path / "corrected" / name
-        file.parent.mkdir(parents=True)
-        file.touch()
-    rows = [{"subject": "S1", "labels": "/old.nii.gz"}, {"subject": "S2", "labels": ""}]
-    changed, corrected = plan.corrected_labels(rows, tmp_path / "corrected")
-    assert [row["labels"] for row in changed] == [str(tmp_path / "corrected/S1"), ""]
-    assert corrected == ["S1"]
-    assert plan.corrected_labels(rows, tmp_path / "none") == (rows, [])
-
-
-def test_corrected_labels_belong_to_one_visit(tmp_path):
-    (tmp_path / "corrected/A_2").mkdir(parents=True)
-    (tmp_path / "corrected/A_2/stack-01.nii.gz").touch()
-    rows = [{"subject": "A", "visit": visit, "labels": ""} for visit in "12"]
-    changed, corrected = plan.corrected_labels(rows, tmp_path / "corrected")
-    assert [row["labels"] for row in changed] == ["", str(tmp_path / "corrected/A_2")]
-    assert corrected == ["A_2"]

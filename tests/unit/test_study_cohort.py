@@ -349,3 +349,38 @@ def test_a_rating_of_labels_that_have_changed_is_told_and_not_applied(tmp_path, 
     assert "rating-outdated" in ledger.warnings["S2"]
     assert "rating-outdated" not in ledger.warnings["S1"]
     assert "changed since" in ledger.message["S2"]
+
+
+def test_a_failed_scan_under_another_name_than_in_the_sheet_is_refused(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["007", "012"], quarantined=["013"])
+    sheet = ["007", "012", "013"]
+    with pytest.raises(
+        InputError, match=r"ratings.csv: .*: 7 \(in the sheet 0\d\d\); spreadsheets"
+    ):
+        gather(sheet, ratings=rate(tmp_path, "7 fail - - f"))
+    accepted = rate(tmp_path, "gone fail - - older", "013 fail - - f", "012 pass - - f")
+    found = gather(sheet, ratings=accepted)
+    assert set(found["ledger"].status) == {"analysed", "quarantined"}
+
+
+def test_ratings_of_scans_that_are_not_selected_are_accepted(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S2"])
+    found = gather(["S1", "S2"], subjects="S2", ratings=rate(tmp_path, "S1 fail - - f"))
+    assert list(found["ledger"].subject) == ["S2"]
+
+
+def test_a_rule_that_names_nobody_is_refused(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    ratings = rate(tmp_path, "S2 fail - - f")
+    with pytest.raises(InputError, match="review.rule: 'a', expected any, all or .*: A"):
+        gather(["S1", "S2"], ratings=ratings, rating_rule="a")
+    assert gather(["S1", "S2"], ratings=ratings, rating_rule="A")["subjects"].subject.item() == "S1"
+
+
+def test_the_tables_are_made_from_the_content_of_the_ratings(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    digests = set()
+    for verdict in ("pass", "fail"):
+        gather(["S1", "S2"], ratings=rate(tmp_path, f"S2 {verdict} - - f"))
+        digests.add(plan.made_from(tmp_path / "cohort/ledger.parquet"))
+    assert len(digests) == 2

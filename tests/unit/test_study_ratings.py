@@ -12,9 +12,12 @@ from paravert.study.ratings import (
     VERDICTS,
     Rating,
     agreement_of_raters,
+    check_rule,
+    check_scans,
     failed,
     read_ratings,
     to_correct,
+    unknown_scans,
 )
 from paravert.study.reading_list import FAIL, reading_list, share_of_failures
 
@@ -76,6 +79,33 @@ def test_a_named_rater_decides_alone(two):
     assert found.scans == {"S1"}
     assert found.muscles["S3"] == {("psoas_major", "right")}
     assert found.muscles["S5"] == {("psoas_major", "left")}
+
+
+@pytest.mark.parametrize("rule", ["a", "C", "Any"])
+def test_a_rule_must_name_a_rater_with_ratings(two, rule):
+    check_rule([], rule)
+    with pytest.raises(InputError, match=f"review.rule: '{rule}', expected any, all or .*: A, B"):
+        check_rule(two, rule)
+    for known in ("any", "all", "A", "B"):
+        check_rule(two, known)
+
+
+def test_a_scan_whose_name_a_spreadsheet_changed_is_found_by_its_labels(tmp_path):
+    first = write(tmp_path / "a.csv", "7 A fail - - f7", "012 A pass - - f12", "12 A pass - - old")
+    ratings = read_ratings([first])
+    scans = {"007", "012", "away"}
+    assert unknown_scans(ratings, scans) == {str(first): ["12", "7"]}
+    told = r"a.csv: .* other names than in the sheet: 7 \(in the sheet 007\); .* leading zeros"
+    with pytest.raises(InputError, match=told):
+        check_scans(ratings, scans, {"007": "f7", "012": "f12", "away": None})
+
+
+def test_a_scan_that_left_the_sheet_is_no_fault_nor_is_the_copy_of_another(tmp_path):
+    file = write(tmp_path / "a.csv", "gone A fail - - f9", "copy A fail - - f1", "S1 A fail - - f1")
+    ratings = read_ratings([file])
+    check_scans(ratings, DIGESTS, DIGESTS)
+    with pytest.raises(InputError, match="copy"):  # the rating of S1 would be lost
+        check_scans(ratings[:2], DIGESTS, DIGESTS)
 
 
 def test_ratings_of_other_labels_and_of_other_scans_are_not_applied(two):

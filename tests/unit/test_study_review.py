@@ -9,9 +9,11 @@ from PIL import Image
 
 from paravert import codebook, tables
 from paravert.anatomy import LABELS, MUSCLES
+from paravert.errors import InputError
 from paravert.measure import review_pictures
 from paravert.measure.slice_picture import SliceView
 from paravert.study import review
+from paravert.study.ratings import COLUMNS
 from review_study import HOSTILE, SUBJECTS, write_study
 from study_tables import cohort_rows
 
@@ -183,3 +185,13 @@ def test_the_page_knows_the_muscles_and_where_pictures_are(home):
     assert settings["muscles"] == list(MUSCLES)
     pictures = ("slices.jpg", "contours.png", "manual.png", "sagittal.jpg")
     assert settings["files"] == [f"review/{name}" for name in pictures]
+
+
+def test_a_rule_that_names_nobody_is_refused_before_anything_is_written(home, tmp_path):
+    file, out = tmp_path / "ratings.csv", tmp_path / "review"
+    file.write_text(f"{','.join(COLUMNS)}\nS0001,A,10:30,fail,,,,,f\n")
+    with pytest.raises(InputError, match="review.rule: 'a', expected any, all or .*: A"):
+        review.write_review(
+            home / "cohort", home / "subjects", out, ratings=[file], rating_rule="a"
+        )
+    assert not out.exists()

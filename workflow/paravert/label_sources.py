@@ -8,6 +8,7 @@ from paravert.anatomy import LABELS, MUSCLES, SIDES, label_value
 from paravert.errors import InputError
 
 SETTING = "convert_dicom.labels_from"
+CORRECTED = "corrected"  # folder beside the sheet: label maps corrected by hand, of own values
 LARGEST_VALUE = 65535  # in a table of the configuration
 
 

@@ -8,20 +8,22 @@ version (`made_from`), and every run compares these digests when it plans.
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from pathlib import Path
+from types import MappingProxyType
 
 from paravert import provenance
 from paravert.anatomy import USUAL_LUMBAR
 from paravert.errors import InputError, some_of
-from paravert.label_sources import OWN, LabelSource
+from paravert.label_sources import CORRECTED, OWN, LabelSource
 from paravert.provenance import digest
 from paravert.records import ANALYSED
 from paravert.shard_tables import read_made_from, read_outcomes
-from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count, scan_of
+from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST = STEPS["convert_dicom"]
+NONE_CORRECTED: Mapping[str, Path] = MappingProxyType({})
 COHORT_RULES = (
     "gather_cohort",
     "export_tables",
@@ -87,21 +89,27 @@ def _stable_hash(subject: str) -> int:
 
 
 def conversion_inputs(
-    row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
+    row: Mapping[str, str],
+    series_description: Sequence[str],
+    source: LabelSource = OWN,
+    corrected: Path | None = None,
 ) -> dict:
     """Return what one subject's conversion depends on, as a JSON-able dict.
 
     The version of the step is not included. row: row of the subject sheet, {column: text}.
     series_description: patterns of the setting convert_dicom.series_description. source: meaning of
-    the voxel values of the label map that the sheet names. Keys of the result: images, water, fat,
-    truth, truth2 and labels (CONVERTED_COLUMNS), each with the state of the files at its path
-    (`provenance.state_of`; an empty cell gives "none", an empty truth2 no key); series_description,
-    with the patterns; and, if the row has labels of another program, labels_from, with the sorted
-    pairs (value of the program, own value).
+    the voxel values of the label map that the sheet names. corrected: folder of corrected label
+    maps, None without. Keys of the result: images, water, fat, truth, truth2 and labels
+    (CONVERTED_COLUMNS), each with the state of the files at its path (`provenance.state_of`; an
+    empty cell gives "none", an empty truth2 no key); corrected, likewise, no key without;
+    series_description, with the patterns; and, if the row has labels of another program,
+    labels_from, with the sorted pairs (value of the program, own value).
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
         del states["truth2"]  # results of older versions lack it
+    if corrected:
+        states[CORRECTED] = _state(str(corrected))
     foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
@@ -275,44 +283,42 @@ def cohort_made_from(
     away: Set[str],
     configuration: str,
     split: str,
+    files: Iterable[Path],
 ) -> str:
-    """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, files left out.
+    """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, shard tables left out.
 
-    Snakemake tracks the files: shard tables, ratings, the model's card. plan: {shard: subjects}.
-    rows: {subject: row of the subject sheet as {column: text}}; columns that hold paths are
-    ignored. away: subjects whose images are missing or may not be read, from `subjects_away`.
-    configuration: the whole configuration as JSON text. split: digest of the model's list of
-    training and validation subjects, "" without a list. The versions of the rules over the cohort
-    (COHORT_RULES: gather_cohort to write_report) are included. If the digest changes, Snakemake
-    makes the cohort tables and then everything after them again.
+    Snakemake tracks the shard tables, which it writes. Of other input files it compares the times
+    alone, so their content enters the digest. plan: {shard: subjects}. rows: {subject: row of the
+    subject sheet as {column: text}}; columns that hold paths are ignored. away: subjects whose
+    images are missing or may not be read, from `subjects_away`. configuration: the whole
+    configuration as JSON text. split: digest of the model's list of training and validation
+    subjects, "" without a list. files: the model's card and the ratings. The versions of the rules
+    over the cohort (COHORT_RULES: gather_cohort to write_report) are included. If the digest
+    changes, Snakemake makes the cohort tables and then everything after them again. Raises OSError
+    if one of the files cannot be read.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
-    return digest([plan, at_hand, sorted(away), configuration, split, versions])
+    contents = [provenance.file_sha256(file) for file in files]
+    return digest([plan, at_hand, sorted(away), configuration, split, contents, versions])
 
 
-def corrected_labels(
-    rows: Iterable[dict[str, str]], folder: Path
-) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the sheet with paths of corrected label maps, and the names of the corrected scans.
+def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path], list[str]]:
+    """Return the folders of label maps that were corrected by hand, and what is used for no scan.
 
-    rows: rows of the subject sheet, {column: text}; not changed. folder: contains a folder of NIfTI
-    files (.nii, .nii.gz) for each corrected scan, named after the scan (the subject, or
-    subject_visit); if it does not exist, no scan is corrected. Returns (all rows in the same order,
-    where the column `labels` of a corrected scan is the absolute path of its folder; sorted names
-    of the corrected scans that are in the sheet).
+    sheet: path of the subject sheet. Beside it the folder CORRECTED, if there is one, has a
+    folder of NIfTI files (.nii, .nii.gz) for each corrected scan, named after the scan (the
+    subject, or subject_visit). scans: names of all scans of the sheet. Returns ({scan: its folder};
+    sorted names of all other files and folders there, hidden ones left out).
     """
-    corrected = sorted(
-        home.name
-        for home in folder.glob("*")
-        if any(home.glob("*.nii")) or any(home.glob("*.nii.gz"))
-    )
-    found = set(corrected)
-    changed = [
-        row | {"labels": str((folder / scan_of(row)).absolute())} if scan_of(row) in found else row
-        for row in rows
-    ]
-    return changed, sorted(found & {scan_of(row) for row in changed})
+    home = sheet.parent / CORRECTED
+    names = sorted(os.listdir(home)) if home.is_dir() else []
+    found = {name: home / name for name in names if name in scans and _has_nifti(home / name)}
+    return found, [name for name in names if name not in found and name[0] != "."]
+
+
+def _has_nifti(folder: Path) -> bool:
+    return any(folder.glob("*.nii")) or any(folder.glob("*.nii.gz"))
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:
@@ -331,13 +337,15 @@ def stale_steps(
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
     source: LabelSource = OWN,
+    corrected: Mapping[str, Path] = NONE_CORRECTED,
 ) -> set[str]:
     """Return the names of the steps whose table does not match the current inputs and settings.
 
     shard: folder of the tables of one shard. subjects: names of its subjects. rows: {subject: row
     of the subject sheet as {column: text}}. series_description: patterns of the setting
     convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source:
-    meaning of the voxel values of the label maps that the sheet names. A table of an older version
+    meaning of the voxel values of the label maps that the sheet names. corrected: {subject: folder
+    of corrected label maps}, from `corrected_labels`. A table of an older version
     of the step, or that is not Parquet, is stale. Converted subjects whose images are away
     (`images_away`) count as unchanged. A missing table, and the tables of steps after a missing or
     stale one, are not listed: Snakemake makes them anyway.
@@ -351,7 +359,8 @@ def stale_steps(
             continue
         try:
             if step is FIRST:
-                wanted = _expected_conversions(table, subjects, rows, series_description, source)
+                how = series_description, source, corrected
+                wanted = _expected_conversions(table, subjects, rows, *how)
             else:
                 own = _settings_of(step, settings, rows, subjects)
                 wanted = step_made_from(step, own, expected)
@@ -371,6 +380,7 @@ def _expected_conversions(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
     source: LabelSource,
+    corrected: Mapping[str, Path],
 ) -> str:
     finished = {outcome.subject: outcome.fingerprint for outcome in read_outcomes(table)}
     fingerprints = {}
@@ -378,7 +388,8 @@ def _expected_conversions(
         if subject in finished and images_away(rows[subject]):
             fingerprints[subject] = finished[subject]
         else:
-            inputs = conversion_inputs(rows[subject], series_description, source)
+            own = corrected.get(subject)
+            inputs = conversion_inputs(rows[subject], series_description, source, own)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
     return conversion_made_from(fingerprints)
 

@@ -515,7 +515,7 @@ def _changed(file: Path, step: str) -> InputError:
     return InputError(
         file,
         f"changed since {step} wrote it; run again with --forcerun {step} "
-        "(a corrected mask belongs in the sheet's column labels)",
+        "(a corrected mask belongs in the folder corrected beside the sheet)",
     )
 
 

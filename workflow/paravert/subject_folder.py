@@ -1,8 +1,10 @@
 """The files of one subject below `results/subjects/`, which steps write and later steps read."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from paravert.anatomy import LABELS
 from paravert.label_sources import LabelSource
@@ -12,7 +14,7 @@ TRUTH_FOLDER = "truth"  # manual labels on the voxels of the image
 TRUTH2_FOLDER = "truth2"  # those of a second rater
 WATER_FOLDER = "water"  # the Dixon water images of stacks that have them
 FAT_FOLDER = "fat"  # the Dixon fat images, where these are not the converted stacks themselves
-GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
+GIVEN_FOLDER = "given"  # labels of the sheet, or corrected ones, on the voxels of the image
 LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
 SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not all eight of our own
 SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
@@ -38,8 +40,9 @@ class SubjectFolder:
     the name of a folder of NIfTI files, one per stack: IMAGE_FOLDER "image" (converted images),
     WATER_FOLDER "water" and FAT_FOLDER "fat" (Dixon images), TRUTH_FOLDER "truth" and TRUTH2_FOLDER
     "truth2" (manual label maps of the first and second rater), GIVEN_FOLDER "given" (label maps
-    named in the sheet) or LABELS_FOLDER "labels" (label maps that are measured, written by
-    segment_muscles: the given ones where there are any, elsewhere the network's).
+    named in the sheet or corrected by hand) or LABELS_FOLDER "labels" (label maps that are
+    measured, written by segment_muscles: the given ones where there are any, elsewhere the
+    network's).
     """
 
     home: Path
@@ -83,14 +86,19 @@ class SubjectFolder:
         own = self.stack_file(FAT_FOLDER, stack)
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)
 
-    def write_label_source(self, source: LabelSource) -> None:
+    def write_label_source(
+        self, source: LabelSource, corrected: Mapping[int, Sequence[int]] = MappingProxyType({})
+    ) -> None:
         """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
 
         source: whose name and `labels` (the label values it can give; with own values, those of the
         muscles that the maps show) are written, to SOURCE_FILE in GIVEN_FOLDER, which must exist.
-        `not_labelled` reads the file.
+        corrected: {stack number: label values that occur} of stacks whose labels were corrected by
+        hand, written too. `not_labelled` reads the file.
         """
-        told = {"labels_from": source.name, "labels": source.labels}
+        told: dict = {"labels_from": source.name, "labels": source.labels}
+        if corrected:
+            told["corrected"] = dict(corrected)
         (self.home / GIVEN_FOLDER / SOURCE_FILE).write_text(json.dumps(told), encoding="utf-8")
 
     def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
@@ -98,13 +106,15 @@ class SubjectFolder:
 
         stack: number, from 1. Returns {(muscle, side)}: those that the source written by
         `write_label_source` cannot label or, with own values, does not show in any of the subject's
-        given maps on either side, so that they are unknown, not absent. Empty if the labels of the
-        stack come from the network or from a source that has all eight.
+        given maps on either side, so that they are unknown, not absent; but not those that a person
+        drew in this stack. Empty if the labels of the stack come from the network, were corrected
+        from the network's, or come from a source that has all eight.
         """
         file = self.home / GIVEN_FOLDER / SOURCE_FILE
         if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():
             return frozenset()
-        known = json.loads(file.read_text(encoding="utf-8"))["labels"]
+        told = json.loads(file.read_text(encoding="utf-8"))
+        known = {*told["labels"], *told.get("corrected", {}).get(str(stack), ())}
         return frozenset((one.muscle, one.side) for one in LABELS if one.value not in known)
 
     def predicted_iou_file(self, stack: int) -> Path:

@@ -23,7 +23,7 @@ import paravert
 from paravert import cluster, codebook, outputs, plan, provenance, sheet, snakemake_hooks, steps
 from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError, some_of
-from paravert.label_sources import as_option, label_source
+from paravert.label_sources import CORRECTED, as_option, label_source
 from paravert.network.model_file import card_file, learnt_from, split_digest
 from paravert.snakemake_hooks import FaultyInput
 
@@ -120,15 +120,28 @@ def scans_and_shards(rows):
     return by_scan, plan.shard_plan(list(by_scan), size, selection, name)
 
 
-def with_corrected_labels(rows):
-    """Return the sheet's rows, with labels from the folder `corrected` beside the sheet if there are any."""
-    rows, corrected = plan.corrected_labels(rows, Path(config["sheet"]).parent / "corrected")
-    if corrected:
-        if config["convert_dicom"]["labels_from"] != "paravert":
-            fault = "corrected labels have paravert's values, expected labels_from: paravert"
-            raise InputError(f"corrected/{corrected[0]}", fault)
-        logger.info(f"corrected labels: {some_of(corrected)}")
-    return rows
+def corrected_labels():
+    """Return the folders of corrected label maps by scan, and doubts about what else is beside them."""
+    file = Path(config["sheet"])
+    found, others = plan.corrected_labels(file, SCANS)
+    if found:
+        logger.info(f"corrected labels: {some_of(list(found))}")
+    expected = f"expected folders of NIfTI files, named as the scans of {file.name}"
+    return found, [f"{CORRECTED}: not used: {some_of(others)}; {expected}"] if others else []
+
+
+def ratings_doubts():
+    """Return doubts about the ratings; raise InputError if a file or review.rule is faulty."""
+    files = list(map(Path, config["review"]["ratings"]))
+    if not files:
+        return []
+    from paravert.study.ratings import check_rule, read_ratings, unknown_scans  # imports pandas
+
+    rated = read_ratings(files)
+    check_rule(rated, config["review"]["rule"])
+    told = f"ratings of scans that are not in {Path(config['sheet']).name} are not used"
+    unknown = unknown_scans(rated, SCANS)
+    return [f"{file}: {told}: {some_of(scans)}" for file, scans in unknown.items()]
 
 
 def check_not_own_results(rows):
@@ -217,6 +230,14 @@ def check_model():
             form.check(path)
 
 
+def link_corrected_labels():
+    """Link the folder of corrected labels beside the sheet that jobs read, if there is one."""
+    link, folder = (Path(file).parent / CORRECTED for file in (RUN_SHEET, config["sheet"]))
+    link.unlink(missing_ok=True)
+    if CORRECTED_LABELS:
+        link.symlink_to(folder.absolute())
+
+
 def keep_for_jobs():
     """Write the configuration and the sheet that jobs read, unless another run is in progress here."""
     if any(Path(".snakemake/locks").glob("*")):
@@ -231,6 +252,7 @@ def keep_for_jobs():
     settings["find_levels"] = dict(config["find_levels"], **found)
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SCANS.values())
+    link_corrected_labels()
     if not IS_MODULE:
         snakemake_hooks.pass_configuration_to_jobs(workflow, RUN_CONFIGURATION)
 
@@ -249,7 +271,11 @@ try:
         }
         people = checked_sheet()
         config["columns"] = {**people.meanings, **config["columns"]}
-        SCANS, SHARDS = scans_and_shards(with_corrected_labels(people.rows))
+        SCANS, SHARDS = scans_and_shards(people.rows)
+        CORRECTED_LABELS, doubts = corrected_labels()
+        DOUBTS = [*doubts, *ratings_doubts()]
+        for doubt in DOUBTS:
+            logger.info(doubt)
         check_not_own_results(SCANS.values())
         check_model()
         keep_for_jobs()
@@ -313,7 +339,7 @@ def stale_steps(shard):
     settings = config["convert_dicom"]["series_description"], plan.step_settings(config)
     source = label_source(config["convert_dicom"]["labels_from"])
     folder = Path(RESULTS, "shards", shard)
-    return plan.stale_steps(folder, SHARDS[shard], SCANS, *settings, source)
+    return plan.stale_steps(folder, SHARDS[shard], SCANS, *settings, source, CORRECTED_LABELS)
 
 
 def refuse_to_lose():
@@ -399,7 +425,8 @@ def captioned(path, output, category):
 def cohort_made_from():
     """Return the digest of what the cohort tables are made from today."""
     away, split = plan.subjects_away(SHARDS, SCANS), split_digest(Path(model_file()))
-    return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split)
+    files = map(Path, [model_card(), *config["review"]["ratings"]])
+    return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split, files)
 
 
 def configuration_json(wildcards):
@@ -442,7 +469,7 @@ def start_on_slurm():
 def print_summary():
     """Print the counts of analysed and quarantined subjects as the last line of the run.
 
-    Doubts about the names of columns of the sheet stand before it.
+    Doubts about the sheet, corrected labels and ratings stand before it.
     Nothing is printed for a ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of
@@ -453,7 +480,7 @@ def print_summary():
     )
     if fresh and LEDGER.is_file():
         doubts = [f"{Path(config['sheet']).name}: {doubt}" for doubt in people.doubts]
-        snakemake_hooks.print_last("\n".join([*doubts, summary_of(LEDGER)]))
+        snakemake_hooks.print_last("\n".join([*doubts, *DOUBTS, summary_of(LEDGER)]))
 
 
 if workflow.is_main_process:

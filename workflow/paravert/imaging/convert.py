@@ -1,9 +1,9 @@
 """The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
-NEEDS: the subject sheet and the images and masks that it names.
+NEEDS: the subject sheet, the images and masks that it names, the folder of corrected masks beside it.
 MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, sagittal.nii.gz if
-there is such a series, truth/, truth2/ and given/ for the masks that the sheet names, and
-slices.parquet; for the shard convert.parquet.
+there is such a series, truth/, truth2/ and given/ for the masks that the sheet names or that were
+corrected, and slices.parquet; for the shard convert.parquet.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ from paravert.imaging.label_maps import drawn_labels
 from paravert.imaging.masks import Masks, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.volume import voxel_digest, write_volume
-from paravert.label_sources import OWN, LabelSource
-from paravert.plan import conversion_inputs, images_away
+from paravert.label_sources import CORRECTED, OWN, LabelSource
+from paravert.plan import NONE_CORRECTED, conversion_inputs, corrected_labels, images_away
 from paravert.sheet import read_sheet, scan_of
 from paravert.subject_folder import (
     FAT_FOLDER,
@@ -70,6 +70,9 @@ def convert_dicom(
     Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. The files of
     a subject go to FOLDER/<subject>; the table (Parquet) has one row per subject, with a reason if
     its data cannot be used. A subject whose stored result is up to date is not converted again.
+    Beside the sheet may be the folder "corrected", with label maps that were corrected by hand, in a
+    folder named as the subject (with visits: the scan). They take the place of those in the column
+    labels, stack by stack.
     With 0 workers the command converts in its own process. Raises InputError if the sheet has
     faults or lacks a subject, labels_from is faulty, or a decoder of compressed DICOM is not
     installed.
@@ -77,11 +80,15 @@ def convert_dicom(
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
     rows = _rows_of(sheet, subject)
+    corrected, _ = corrected_labels(sheet, rows)
     tasks = [
-        shards.Task(scan, conversion_inputs(row, patterns, source), images_away(row))
+        shards.Task(
+            scan, conversion_inputs(row, patterns, source, corrected.get(scan)), images_away(row)
+        )
         for scan, row in rows.items()
     ]
-    do = partial(convert_subject, rows, series_description=patterns, source=source)
+    how = {"series_description": patterns, "source": source, "corrected": corrected}
+    do = partial(convert_subject, rows, **how)
     shards.work_through("convert_dicom", tasks, do, folder=folder, out=out, workers=workers)
 
 
@@ -100,6 +107,7 @@ def convert_subject(
     *,
     series_description: Sequence[str] = (),
     source: LabelSource = OWN,
+    corrected: Mapping[str, Path] = NONE_CORRECTED,
 ) -> shards.Product:
     """Convert one subject's images and masks into a temporary folder and return the row of its table.
 
@@ -109,6 +117,7 @@ def convert_subject(
     scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
     series_description: regular expressions that choose one of several axial series, tried in order.
     source: the label source, which says which values the masks of the column `labels` have.
+    corrected: {subject: folder of its corrected masks, which have own values}.
 
     Returns one row of convert.parquet (stacks, slices, digests, header values), warnings and a note
     (None if there is nothing to tell). Raises SubjectFault with a reason code if the images or
@@ -117,7 +126,7 @@ def convert_subject(
     row = rows[task.subject]
     images = read_images(row["images"], series_description, row.get("water"), row.get("fat"))
     volumes = [stack.volume for stack in images.stacks]
-    masks, told = _masks(row, images.stacks, source)
+    masks, drawn, told = _masks(row, images.stacks, source, corrected.get(task.subject))
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
         write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
@@ -131,8 +140,11 @@ def convert_subject(
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
             write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
-    if masks["labels"] and (drawn := _source_of(masks["labels"].values(), source)) != OWN:
-        folder.write_label_source(drawn)
+    if row.get("labels") and masks["labels"]:
+        of_maps = _source_of(masks["labels"].values(), source)
+        drawn_values = {n: np.unique(array[array > 0]).tolist() for n, array in drawn.items()}
+        if of_maps != OWN:
+            folder.write_label_source(of_maps, drawn_values)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
     tables.write(folder.slices_file, tables.GEOMETRY, data, {})
@@ -152,22 +164,32 @@ def convert_subject(
 
 
 def _masks(
-    row: Mapping[str, str], stacks: Sequence[ImageStack], source: LabelSource
-) -> tuple[dict[str, Masks], set[Caution]]:
-    """Return the masks that a row of the sheet names, by column (MASK_FOLDERS), and warnings."""
-    found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
-    told: set[Caution] = set()
+    row: Mapping[str, str],
+    stacks: Sequence[ImageStack],
+    source: LabelSource,
+    corrected: Path | None,
+) -> tuple[dict[str, Masks], Masks, set[Caution]]:
+    """Return the masks of a subject by column of the sheet, its corrected label maps, and warnings.
+
+    corrected: folder of label maps that take the place of those in the column labels, None without;
+    those of `labels` include them. Columns: those of MASK_FOLDERS.
+    """
     volumes = [stack.volume for stack in stacks]
     parts = {
         number: [replace(stack.volume, affine=affine) for affine in stack.part_affines]
         for number, stack in enumerate(stacks, start=1)
     }
+    read = partial(read_masks, volumes=volumes, parts=parts)
+    drawn, told = read(corrected, role=CORRECTED) if corrected else ({}, set())
+    found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     for name in MASK_FOLDERS:
-        if row.get(name):
-            values = source if name == "labels" else OWN
-            found[name], own = read_masks(Path(row[name]), volumes, name, values, parts)
+        values, besides = (source, drawn) if name == "labels" else (OWN, {})
+        if row.get(name) and len(besides) < len(volumes):
+            path = Path(row[name])
+            found[name], own = read(path, role=name, source=values, besides=besides)
             told |= own
-    return found, told
+    found["labels"] |= drawn
+    return found, drawn, told
 
 
 def _source_of(maps: Iterable[np.ndarray], source: LabelSource) -> LabelSource:

@@ -1,6 +1,6 @@
 """Reading masks in NIfTI files: each is matched to the stack with the same voxel grid, and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.label_maps import left_beyond_right_mm
 from paravert.imaging.nifti import VoxelGrid, is_nifti, read_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
-from paravert.label_sources import OWN, LabelSource
+from paravert.label_sources import CORRECTED, OWN, LabelSource
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
@@ -36,22 +36,25 @@ def read_masks(
     role: str,
     source: LabelSource = OWN,
     parts: Mapping[int, Sequence[Volume]] = MappingProxyType({}),
+    besides: Container[int] = (),
 ) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
     Masks: {stack number: label map, uint8 (slices, rows, columns), 1 to 8 for a muscle and side as
         in anatomy.LABELS, 0 for background}, axes and grid as those of the stack.
     volumes: images of the subject's stacks, in the order of their numbers, from 1.
-    role: column of the sheet that names the path (truth, truth2 or labels).
+    role: column of the sheet that names the path (truth, truth2 or labels), or CORRECTED, the
+        folder of corrected label maps.
     source: label source, which says which values the files have; those of other muscles and organs
         become background.
     parts: {stack number: volumes of its Dixon parts, whose voxels are those of the stack and whose
         origins may differ}.
+    besides: numbers of stacks whose masks are left out; their voxel values are not checked.
 
     Each mask must have the voxel grid of exactly one stack, or of one of its parts; a stack has one
     mask or none. A mask whose file is 0 everywhere is left out (warning mask-empty). Warning
-    mask-partial, only if `role` is labels: a mask is 0 in its file throughout some slice whose image
-    is not blank.
+    mask-partial, only for labels and CORRECTED: a mask is 0 in its file throughout some slice whose
+    image is not blank.
 
     Raises SubjectFault: mask-grid-mismatch (also two masks on one grid, and a folder without NIfTI),
     mask-unknown-label, mask-side-mismatch (left and right swapped); and for an absent or damaged file
@@ -72,6 +75,8 @@ def read_masks(
     found: Masks = {}
     for file in files:
         stack, array = _placed(read_grid(file, role), volumes, parts, role)
+        if stack in besides:
+            continue
         if stack in found:
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
@@ -85,7 +90,7 @@ def read_masks(
         if array.any():
             given[stack] = _recoded(array, source)
             _check_sides(volume.with_array(given[stack]), role, source)
-            if role == "labels" and leaves_slices_out(array, volume.array):
+            if role in ("labels", CORRECTED) and leaves_slices_out(array, volume.array):
                 told.add(Caution.MASK_PARTIAL)
     return given, told
 
@@ -159,6 +164,8 @@ def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) 
     other organs, too: they must be whole numbers, not above the source's largest, and at least one must
     be that of a muscle, unless all maps are empty. Raises SubjectFault (mask-unknown-label) otherwise.
     """
+    if not arrays:
+        return
     found = np.unique(np.concatenate([np.unique(array) for array in arrays]))
     found = found[found != BACKGROUND]
     if source.is_own:

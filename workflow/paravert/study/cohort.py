@@ -20,7 +20,7 @@ from pandas.api.types import is_bool_dtype
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.anatomy import MUSCLES, level_name
 from paravert.errors import Caution, some_of
-from paravert.network.model_file import Card, learnt_from, read_card, split_digest
+from paravert.network.model_file import Card, card_file, learnt_from, read_card, split_digest
 from paravert.outputs import EXPORTS
 from paravert.provenance import digest
 from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
@@ -51,6 +51,8 @@ from paravert.study.ratings import (
     Rating,
     RatingFiles,
     RatingRule,
+    check_rule,
+    check_scans,
     failed,
     in_failed_muscle,
     read_ratings,
@@ -92,8 +94,9 @@ def gather_cohort(
     quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a
     time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json and
     configuration.yaml. subjects: names of the subjects or scans of the sheet to take; "" takes all.
-    Raises InputError for a faulty sheet, selection, model card or file of ratings, a damaged or
-    outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
+    Raises InputError for a faulty sheet, selection, model card or file of ratings, ratings of scans
+    under other names than in the sheet, a rating_rule that names a rater without ratings, a damaged
+    or outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
     the subjects taken, which would be a bug.
     """
     standard = standard_number(level_standard)
@@ -120,9 +123,15 @@ def gather_cohort(
     }
     if subjects:
         metadata[IN_SHEET] = str(len({row["subject"] for row in rows}))
-    made_from = plan.cohort_made_from(by_shard, by_scan, away, configuration, split_digest(model))
+    files = [card_file(model), *(ratings or ())]
+    made_from = plan.cohort_made_from(
+        by_shard, by_scan, away, configuration, split_digest(model), files
+    )
     del people_sheet, rows, by_scan
     judged = read_ratings(ratings or ())
+    check_rule(judged, rating_rule)
+    if judged:
+        check_scans(judged, scans, _labels_digests(folder, by_shard))
     trained_on = learnt_from(model)
     if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
@@ -151,6 +160,16 @@ def gather_cohort(
     codebook.write_datapackage(out / "datapackage.json", metadata, cohort_tables)
     (out / "configuration.yaml").write_text(resolved, encoding="utf-8")
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _labels_digests(folder: Path, by_shard: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Return {scan: digest of its present labels}. folder: with a folder of tables per shard."""
+    found = {}
+    for shard in by_shard:
+        table = steps.STEPS["draw_preview"].table_file(folder / shard)
+        rows = pq.read_table(table, columns=["subject", LABELS_DIGEST.name]).to_pydict()
+        found |= zip(rows["subject"], rows[LABELS_DIGEST.name], strict=True)
+    return found
 
 
 def _notice(card: Card) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -15,7 +15,8 @@ import pandas as pd
 import typer
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
+from paravert.label_sources import CORRECTED
 from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder, stack_name
 from paravert.tables import ALL_FAT_METHODS, REVIEW_FAILED
 
@@ -57,7 +58,7 @@ class Rating:
     scan: its name. rater: who rated. verdict: "pass", "correct" (labels should be corrected) or
     "fail". muscle: "" for the whole scan. side: "" for both sides, or the whole scan. fingerprint:
     digest of the labels that the rater saw (column labels_digest of the ledger). reason: chosen
-    from the page's list. note: free text.
+    from the page's list. note: free text. file: path of the file, "" if unknown.
     """
 
     scan: str
@@ -68,6 +69,7 @@ class Rating:
     fingerprint: str
     reason: str = ""
     note: str = ""
+    file: str = ""
 
     def places(self) -> set[Place]:
         """Return the places that the rating covers, {(muscle, side)}; {("", "")} for a whole scan."""
@@ -93,10 +95,10 @@ class Failed:
 def read_ratings(files: Iterable[Path]) -> list[Rating]:
     """Read the files of ratings that the review page exports, one per rater, and return all ratings.
 
-    Raises InputError for a file that is not UTF-8 or lacks a column, for an unknown verdict, muscle
-    or side, for a side without a muscle, for a row without scan, rater or fingerprint, for a scan,
-    muscle and side that is rated twice, for a file of several raters, and for a rater with two
-    files.
+    Raises InputError for a file that may not be read, is not UTF-8 or lacks a column, for an
+    unknown verdict, muscle or side, for a side without a muscle, for a row without scan, rater or
+    fingerprint, for a scan, muscle and side that is rated twice, for a file of several raters, and
+    for a rater with two files.
     """
     found: list[Rating] = []
     for file in files:
@@ -115,6 +117,8 @@ def _read_file(file: Path) -> list[Rating]:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(file, "not UTF-8, expected a file that the review page wrote") from None
+    except OSError as error:
+        raise InputError(file, f"may not be read ({error.strerror})") from None
     separator = ";" if ";" in text.partition("\n")[0] else ","  # spreadsheets write semicolons
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     if lacking := set(COLUMNS) - set(reader.fieldnames or ()):
@@ -122,8 +126,8 @@ def _read_file(file: Path) -> list[Rating]:
     rated: set[tuple[str, str, str]] = set()
     ratings = []
     for row in reader:
-        values = {name: row[name] or "" for name in Rating.__dataclass_fields__}
-        rating = Rating(**values)
+        values = {name: row[name] or "" for name in COLUMNS if name != "time"}
+        rating = Rating(**values, file=str(file))
         fault = _fault_of(rating)
         key = (rating.scan, rating.muscle, rating.side)
         if key in rated:
@@ -146,6 +150,55 @@ def _fault_of(rating: Rating) -> str:
             return f"{name} {getattr(rating, name)!r}, expected {words}"
     lacking = [name for name in ("scan", "rater", "fingerprint") if not getattr(rating, name)]
     return f"no {lacking[0]}" if lacking else ""
+
+
+def check_rule(ratings: Sequence[Rating], rule: str) -> None:
+    """Raise InputError for a rule that names a rater of whom there is no rating.
+
+    ratings: of all raters; without any, every rule is accepted. rule: "any", "all" or the name of a
+    rater, as in `failed`, which otherwise would use no rating at all.
+    """
+    raters = sorted({rating.rater for rating in ratings})
+    if raters and rule not in (ANY, ALL, *raters):
+        expected = f"expected {ANY}, {ALL} or a rater with ratings: {some_of(raters)}"
+        raise InputError("review.rule", f"{rule!r}, {expected}")
+
+
+def unknown_scans(ratings: Iterable[Rating], scans: Container[str]) -> dict[str, list[str]]:
+    """Return {file: rated scans that the sheet lacks, sorted}; files without such scans are left out.
+
+    ratings: of all raters. scans: names of all scans of the sheet.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for rating in ratings:
+        if rating.scan not in scans:
+            found[rating.file].add(rating.scan)
+    return {file: sorted(names) for file, names in found.items()}
+
+
+def check_scans(
+    ratings: Sequence[Rating], scans: Container[str], digests: Mapping[str, str | None]
+) -> None:
+    """Raise InputError for ratings of scans that have other names in the sheet.
+
+    ratings: of all raters. scans: names of all scans of the sheet. digests: {scan: digest of its
+    present labels}, None if it has none. A scan that is not in the sheet, but was rated with the
+    labels of one that is, has lost its name, for example 007 in a spreadsheet. A rating without
+    such labels is accepted: its scan may have left the sheet. So is that of a copy, whose labels
+    the rater has rated under the other name, too.
+    """
+    owners = {digest: scan for scan, digest in digests.items() if digest}
+    rated = {(rating.rater, rating.scan) for rating in ratings}
+    renamed: dict[str, dict[str, str]] = defaultdict(dict)
+    for rating in ratings:
+        owner = owners.get(rating.fingerprint)
+        if rating.scan not in scans and owner and (rating.rater, owner) not in rated:
+            renamed[rating.file][rating.scan] = owner
+    if renamed:
+        file, names = renamed.popitem()
+        told = some_of([f"{scan} (in the sheet {owner})" for scan, owner in names.items()])
+        fault = f"ratings of scans with other names than in the sheet: {told}"
+        raise InputError(file, f"{fault}; spreadsheets drop leading zeros")
 
 
 def failed(
@@ -308,7 +361,7 @@ def to_correct(
                 | {
                     "itksnap": shlex.join(["itksnap", "-g", image, "-s", labels]),
                     "slicer": shlex.join(["Slicer", "--python-code", code]),
-                    "save_as": f"corrected/{rating.scan}/{stack_name(stack)}.nii.gz",
+                    "save_as": f"{CORRECTED}/{rating.scan}/{stack_name(stack)}.nii.gz",
                 }
             )
     return pd.DataFrame(rows, columns=list(CORRECTION_COLUMNS))

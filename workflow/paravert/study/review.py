@@ -29,6 +29,7 @@ from paravert.study.ratings import (
     RatingFiles,
     RatingRule,
     agreement_of_raters,
+    check_rule,
     read_ratings,
     to_correct,
 )
@@ -85,9 +86,11 @@ def write_review(
     named subjects and lie beside that of the page. Beside index.html are to_correct.csv, the labels
     that raters want corrected, raters.csv, the agreement of raters, reading_list.csv, the scans to
     be rated blind, and failures.csv, the share of failures among its scans that were drawn at
-    random and are rated. Raises InputError for a faulty file of ratings.
+    random and are rated. Raises InputError for a faulty file of ratings, and for a rating_rule that
+    names a rater without ratings.
     """
     rated = read_ratings(ratings or ())
+    check_rule(rated, rating_rule)
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
