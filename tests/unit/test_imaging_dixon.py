@@ -17,6 +17,7 @@ from dicom_writer import (
     write_series,
 )
 from imaging_cases.case import PLAN, each, pixels, values
+from imaging_cases.plausible import mapping
 from imaging_checks import assert_is_phantom, convert_one
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.convert import convert_subject, read_images
@@ -236,6 +237,23 @@ def test_water_without_one_of_its_slices_is_no_pair(tmp_path, lacking):
 )  # fmt: skip
 def test_the_name_of_an_acquisition_is_that_of_its_parts_without_the_part(descriptions, name):
     assert {name_without_part(description) for description in descriptions} == {name}
+
+
+@pytest.mark.parametrize(
+    ("changed", "caution"),
+    [
+        (
+            {"RealWorldValueMappingSequence": [mapping(4, 0)]},
+            Caution.REAL_WORLD_VALUES_DIFFER,
+        ),
+        ({"FrameOfReferenceUID": "1.2.3"}, Caution.FRAME_OF_REFERENCE_DIFFERS),
+    ],
+)
+def test_what_differs_between_water_and_fat_is_told(tmp_path, changed, caution):
+    for shown, more in ((WATER, changed), (FAT, {})):
+        kind = (*ORIGINAL, "DIXON", shown.upper())
+        part(tmp_path, shown, f"dixon_{shown}", kind, shown, **more)
+    assert read_images(str(tmp_path)).cautions == {caution}
 
 
 # --- NIfTI ---------------------------------------------------------------------------------------

@@ -123,9 +123,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
         cautions.add(Caution.OFF_AXIS_SLICES_EXCLUDED)
     if any(plane.scouts for plane in chosen):
         cautions.add(Caution.LOCALIZER_EXCLUDED)
-    cautions |= _cautions(frames)
-    if water:
-        cautions |= _cautions(water)
+    cautions |= _cautions((*frames, *water))
     notes = dict.fromkeys(plane.note for plane in chosen if plane.note)
     found = _series_rows(series, planes, (*frames, *water))
     return ChosenSeries(frames, frozenset(cautions), "; ".join(notes) or None, water, found)
