@@ -93,6 +93,8 @@ def _wider(syntax, times: int, **header):
         data.save_as(path)
 
     edit = pixels(lambda shown, _: times * shown, bits=16)
+    if syntax == JPEGLosslessSV1:
+        return afterwards(series(edit=edit), lambda path: told(compress_file(path, syntax)))
     return afterwards(series(edit=edit, syntax=syntax), told)
 
 
@@ -130,7 +132,7 @@ LOSSLESS = (
 TWELVE = {"BitsStored": 12, "HighBit": 11}
 WIDER = tuple(
     case
-    for syntax in (JPEG2000Lossless, JPEGLSLossless)
+    for syntax in (JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1)
     for case in (
         good(f"{syntax.keyword} of 16 bits, 12 used", _wider(syntax, 1, **TWELVE)),
         good(
