@@ -43,7 +43,7 @@ VERSIONS = {
     "write_tables": 13,
     "draw_figures": 13,
     "write_report": 13,
-    "write_review": 4,
+    "write_review": 5,
 }
 
 
