@@ -2,20 +2,24 @@
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_writer import Plan
 from imaging_cases.case import (
     PLAN,
+    SAGITTAL,
     each,
     fault,
     good,
     multi_frame,
+    nifti,
     only,
     raw,
     series,
     slices_at,
+    together,
     values,
 )
 from imaging_cases.multiframe import frame_values
@@ -23,6 +27,8 @@ from paravert.errors import Caution, Reason
 
 DIFFER = Caution.REAL_WORLD_VALUES_DIFFER
 ALONE = Plan(slices=1)
+CENTIMETRES = Plan(row_spacing=0.35, column_spacing=0.25, gap=0.6, thickness=0.5)
+EXCLUDED = (Caution.NON_AXIAL_EXCLUDED,)
 
 
 def scale(slope, intercept=0.0):
@@ -55,8 +61,54 @@ PLACES = (
     fault(
         "pixels that span 4 m",
         series(Plan(columns=401, column_spacing=10.0, slices=2)),
+        Reason.BAD_PIXEL_SPACING,
+        "images of 140 x 4010 mm",
+    ),
+    fault(
+        "pixels beyond 3 m",
+        series(Plan(columns=90, column_spacing=10.0, slices=2, centre=(2700, 0, 0))),
         Reason.BAD_GEOMETRY_POSITION,
         "the pixels of a stack span",
+    ),
+    fault(
+        "lengths in centimetres",
+        series(CENTIMETRES),
+        Reason.BAD_PIXEL_SPACING,
+        "images of 14 x 12 mm",
+    ),
+    fault(
+        "nifti, lengths in centimetres",
+        nifti(CENTIMETRES),
+        Reason.BAD_PIXEL_SPACING,
+        "mm, expected 60 to 1000",
+        images="image.nii.gz",
+    ),
+    fault(
+        "more columns than NIfTI holds",
+        series(Plan(rows=2, columns=40_000, column_spacing=0.05, slices=2)),
+        Reason.UNSUPPORTED_PIXELS,
+        "2 x 40000 pixels",
+    ),
+    fault(
+        "nifti, more slices than NIfTI-1 holds",
+        lambda home: nib.save(
+            nib.Nifti2Image(np.zeros((1, 1, 40_000), np.int16), np.diag([1, 1, 0.05, 1])),
+            home / "image.nii.gz",
+        ),
+        Reason.UNSUPPORTED_PIXELS,
+        "40000 voxels along an axis",
+        images="image.nii.gz",
+    ),
+    *(
+        good(f"sagittal slices {where}", together(series(), series(plan, "sagittal")), *cautions)
+        for where, plan, cautions in (
+            ("of 40,000 columns", replace(SAGITTAL, rows=2, columns=40_000), EXCLUDED),
+            (
+                "whose pixels lie beyond 3 m",
+                replace(SAGITTAL, columns=90, column_spacing=10.0, centre=(0, 2700, 0)),
+                (*EXCLUDED, Caution.SAGITTAL_NOT_USED),
+            ),
+        )
     ),
     fault(
         "an orientation of 1e200",

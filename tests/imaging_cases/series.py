@@ -14,6 +14,7 @@ from imaging_cases.case import (
     fault,
     good,
     only,
+    pixels,
     raw,
     series,
     together,
@@ -206,6 +207,10 @@ PLANES = (
     ),
 )
 
+DIXON = together(
+    series(name="Dixon F"),
+    series(name="Dixon W", edit=pixels(lambda shown, _: shown // 2)),
+)
 AMBIGUOUS = (
     fault("two axial series", together(T1, T2), Reason.AMBIGUOUS_SERIES, "2 axial series"),
     fault(
@@ -249,11 +254,11 @@ AMBIGUOUS = (
     ),
     good(
         "one series for each Dixon image",
-        together(*(series(name=f"Dixon {kind}") for kind in "FW")),
+        DIXON,
     ),
     good(
         "one series for each Dixon image, of which a pattern names one",
-        together(*(series(name=f"Dixon {kind}") for kind in "FW")),
+        DIXON,
         patterns=("Dixon W",),
     ),
     good(

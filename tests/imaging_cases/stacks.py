@@ -94,6 +94,21 @@ CASES = (
         overlaps=1,
     ),
     good(
+        "a slice beside one that is not counted",  # at 14 mm, beside 11, which lies too near to 8
+        series(
+            [
+                Plan(slices=5, gap=4, centre=(0, 0, 0)),
+                Plan(slices=1, centre=(0.6, 0, 11)),
+                Plan(slices=5, gap=4, centre=(1.2, 0, 22)),
+            ]
+        ),
+        MULTI,
+        Caution.OVERLAPPING_STACKS,
+        stacks=(5, 1, 5),
+        slab_mm=(4, 5, 4),
+        overlaps=1,
+    ),
+    good(
         "stacks that intersect beside the image",
         series(
             [

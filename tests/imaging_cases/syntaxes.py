@@ -23,12 +23,14 @@ from gdcm_encoder import compress_file
 from imaging_cases.case import (
     Case,
     afterwards,
+    fault,
     good,
     pixels,
     series,
     together,
+    values,
 )
-from paravert.errors import Caution
+from paravert.errors import Caution, Reason
 
 
 def in_two_fragments(path):
@@ -82,6 +84,20 @@ def _signed(syntax) -> Case:
     )
 
 
+def _wider(syntax, times: int, **header):
+    """Return what writes streams of 16 bits under a header of other bits: signal times a number."""
+
+    def told(path):
+        data = pydicom.dcmread(path)
+        values(**header)(data, 0)
+        data.save_as(path)
+
+    edit = pixels(lambda shown, _: times * shown, bits=16)
+    if syntax == JPEGLosslessSV1:
+        return afterwards(series(edit=edit), lambda path: told(compress_file(path, syntax)))
+    return afterwards(series(edit=edit, syntax=syntax), told)
+
+
 def _lowered(points):
     return phantom(points) - 1700
 
@@ -113,7 +129,38 @@ LOSSLESS = (
     JPEG2000Lossless,
     JPEGLSLossless,
 )
+TWELVE = {"BitsStored": 12, "HighBit": 11}
+WIDER = tuple(
+    case
+    for syntax in (JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1)
+    for case in (
+        good(f"{syntax.keyword} of 16 bits, 12 used", _wider(syntax, 1, **TWELVE)),
+        good(
+            f"{syntax.keyword} of 16 bits, said to be signed",
+            _wider(syntax, 1, PixelRepresentation=1),
+        ),
+        fault(
+            f"{syntax.keyword} of 16 bits, said to be 12",
+            _wider(syntax, 8, **TWELVE),
+            Reason.UNSUPPORTED_PIXELS,
+            "expected 12 bits stored",
+        ),
+    )
+)
 CASES = (
+    *WIDER,
+    fault(
+        "JPEG 2000 of 16 bits, said to be 8",
+        _wider(JPEG2000Lossless, 8, BitsAllocated=8, BitsStored=8, HighBit=7),
+        Reason.UNSUPPORTED_PIXELS,
+        "expected 8 bits stored",
+    ),
+    fault(
+        "JPEG 2000 of unsigned values, said to be signed in 12 bits",
+        _wider(JPEG2000Lossless, 1, PixelRepresentation=1, **TWELVE),
+        Reason.UNSUPPORTED_PIXELS,
+        "expected 12 bits stored",
+    ),
     *(_syntax(syntax) for syntax in LOSSLESS),
     *(_signed(syntax) for syntax in LOSSLESS),
     good(

@@ -176,12 +176,32 @@ def test_a_faulty_file_is_told(tmp_path, text, fault):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"markups": 3}', '{"markups": [{"controlPoints": [{}]}]}']
+    "text",
+    [
+        *("{", "[]", '{"markups": 3}', '{"markups": [{"controlPoints": [{}]}]}'),
+        "[" * 200_000,
+        '{"markups": [{"controlPoints": [{"label": "L3", "position": [' + "1" * 5000 + "]}]}]}",
+    ],
+    ids=range(6),
 )
 def test_json_that_is_no_markup_is_told(tmp_path, text):
     file = tmp_path / "points.mrk.json"
     file.write_text(text)
     with pytest.raises(InputError):
+        read_level_points(file)
+
+
+def test_a_line_of_slicer_that_csv_refuses_is_told(tmp_path):
+    file = tmp_path / "points.fcsv"
+    file.write_text("# columns = id,x,y,z,label\n" + "a" * 200_000)
+    with pytest.raises(InputError, match="cannot be divided into cells"):
+        read_level_points(file)
+
+
+def test_coordinates_whose_difference_overflows_are_told(tmp_path):
+    file = tmp_path / "points.csv"
+    file.write_text("name,x_mm,y_mm,z_mm\nL3,1,2,1e308\nL4,1,1,-1e308\n")
+    with pytest.raises(InputError, match="more than 3000 mm from the origin"):
         read_level_points(file)
 
 

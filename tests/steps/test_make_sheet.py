@@ -292,7 +292,7 @@ def of_4_m(folder, name):
     [
         (in_mpeg4, "unsupported-pixels"),
         (with_a_slope_of_0, "unsupported-pixels"),
-        (of_4_m, "bad-geometry-position"),
+        (of_4_m, "bad-pixel-spacing"),
     ],
 )
 def test_what_conversion_refuses_by_the_header_alone_is_not_accepted(tmp_path, put, reason):
@@ -900,7 +900,8 @@ def put_dixon(folder, patient, parts=("WATER", "FAT", "IN_PHASE", "OPP_PHASE"), 
     for number, (mark, end) in enumerate(zip(parts, ends, strict=False), start=1):
         name = f"t1_vibe_dixon_{ {'i': 'in', 'o': 'opp'}.get(end, end) }"
         image_type = ["ORIGINAL", "PRIMARY", "DIXON", mark]
-        put_series(folder, patient, "dixon", name, number=number, ImageType=image_type)
+        scale = {"RescaleSlope": number, "RescaleIntercept": 0}  # parts differ in their values
+        put_series(folder, patient, "dixon", name, number=number, ImageType=image_type, **scale)
 
 
 def test_a_dixon_acquisition_is_one_series_that_conversion_takes(tmp_path):

@@ -65,6 +65,17 @@ def test_a_corrected_stack_without_labels_in_the_sheet_leaves_the_other_to_the_n
     assert list(given(folder)) == [2]
 
 
+def test_a_muscle_that_was_erased_from_the_networks_labels_is_absent_and_not_unknown(tmp_path):
+    _, folder = convert(tmp_path, {}, {1: without(3, 4), 2: without(3, 4)})
+    assert folder.not_labelled(1) == folder.not_labelled(2) == frozenset()
+
+
+def test_a_muscle_that_neither_the_sheets_labels_nor_the_corrected_ones_show_is_unknown(tmp_path):
+    _, folder = convert(tmp_path, {1: without(1, 2, 3, 4)}, {2: without(3, 4)})
+    quadratus = {("quadratus_lumborum", side) for side in ("left", "right")}
+    assert folder.not_labelled(1) == folder.not_labelled(2) == quadratus
+
+
 @pytest.mark.parametrize("stacks", [(1,), (1, 2)])
 def test_faults_of_labels_that_were_corrected_do_not_count(tmp_path, stacks):
     def faulty(points):  # partial, and with a value that does not exist

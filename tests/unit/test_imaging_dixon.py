@@ -17,6 +17,7 @@ from dicom_writer import (
     write_series,
 )
 from imaging_cases.case import PLAN, each, pixels, values
+from imaging_cases.plausible import mapping
 from imaging_checks import assert_is_phantom, convert_one
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.convert import convert_subject, read_images
@@ -238,6 +239,23 @@ def test_the_name_of_an_acquisition_is_that_of_its_parts_without_the_part(descri
     assert {name_without_part(description) for description in descriptions} == {name}
 
 
+@pytest.mark.parametrize(
+    ("changed", "caution"),
+    [
+        (
+            {"RealWorldValueMappingSequence": [mapping(4, 0)]},
+            Caution.REAL_WORLD_VALUES_DIFFER,
+        ),
+        ({"FrameOfReferenceUID": "1.2.3"}, Caution.FRAME_OF_REFERENCE_DIFFERS),
+    ],
+)
+def test_what_differs_between_water_and_fat_is_told(tmp_path, changed, caution):
+    for shown, more in ((WATER, changed), (FAT, {})):
+        kind = (*ORIGINAL, "DIXON", shown.upper())
+        part(tmp_path, shown, f"dixon_{shown}", kind, shown, **more)
+    assert read_images(str(tmp_path)).cautions == {caution}
+
+
 # --- NIfTI ---------------------------------------------------------------------------------------
 
 
@@ -387,11 +405,40 @@ def test_a_changed_dixon_image_changes_what_a_conversion_depends_on(tmp_path, co
 
 
 def test_steep_slices_of_any_part_of_an_acquisition_are_told(tmp_path):
-    for name, mark, plan in (("a", "FAT", PLAN), ("b", "WATER", [PLAN, SCOUT])):
-        kind = [*ORIGINAL, "DIXON", mark]
-        edit = values(SeriesDescription=f"t1_dixon_{mark}", ImageType=kind)
-        write_series(tmp_path, plan, name, edit=edit)
+    part(tmp_path, "a", "t1_dixon_FAT", (*ORIGINAL, "DIXON", "FAT"), FAT)
+    part(tmp_path, "b", "t1_dixon_WATER", (*ORIGINAL, "DIXON", "WATER"), WATER)
+    edit = values(SeriesDescription="t1_dixon_WATER", ImageType=[*ORIGINAL, "DIXON", "WATER"])
+    write_series(tmp_path / "scout", SCOUT, "b", edit=edit)
     images = read_images(str(tmp_path))
     assert images.stacks[0].water is not None
     assert Caution.OFF_AXIS_SLICES_EXCLUDED in images.cautions
     assert images.note.startswith("1 slice tilted by 90.0 degrees was set aside")
+
+
+# --- one image twice -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maker", ["Siemens", "Philips, multi-frame"])
+def test_dicom_water_and_fat_of_one_image_are_no_pair(tmp_path, maker, monkeypatch):
+    monkeypatch.setitem(SHOWN, WATER, SHOWN[FAT])
+    MAKERS[maker](tmp_path)
+    fault = fault_of(tmp_path)
+    assert fault.reason == Reason.DIXON_PARTS_DIFFER
+    assert "water and fat hold the same voxels" in fault.message
+
+
+def test_nifti_water_and_fat_of_one_image_are_no_pair(tmp_path):
+    nifti_pair(tmp_path)
+    write_nifti(tmp_path / "t2.nii.gz", PLAN, lambda points: phantom(points) // 9)
+    water, fat, t2 = (str(tmp_path / f"{name}.nii.gz") for name in ("water", "fat", "t2"))
+    with pytest.raises(SubjectFault, match="water and fat hold the same voxels"):
+        read_images(t2, (), water, water)
+    assert read_images(water, (), water, fat).stacks[0].fat is not None
+    write_nifti(tmp_path / "water.nii.gz", PLAN, phantom)
+    assert "hold the same voxels" in fault_of(tmp_path).message
+
+
+def test_blank_water_and_fat_are_blank_images(tmp_path):
+    for name in ("water.nii", "fat.nii"):
+        write_nifti(tmp_path / name, PLAN, lambda points: np.zeros(points.shape[:-1]))
+    assert fault_of(tmp_path).reason == Reason.BLANK_IMAGES

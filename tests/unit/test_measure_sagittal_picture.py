@@ -34,6 +34,13 @@ def axial(*corners, tilt=0.0, size=(200, 300)):
     return SliceGeometry(np.ones_like(index), index, affines, np.repeat([size], len(index), axis=0))
 
 
+def stack_of(labels):
+    """Return label maps (slices, rows, columns) as a stack of 1 mm pixels."""
+    none, one = np.zeros(len(labels)), np.ones(len(labels))
+    place = {"position_mm": none, "tilt_deg": none, "slab_mm": one, "overlaps": none > 0}
+    return LabelledStack(1, labels, **place, row_spacing_mm=1, column_spacing_mm=1)
+
+
 def lps(x, y):
     """Return the patient's y and z of a place in the sagittal slice."""
     return (PLANE @ (x, y, 0, 1))[1:3]
@@ -61,10 +68,7 @@ def test_the_slice_between_left_and_right_muscles_is_drawn_with_lines_in_pixels_
     labels = np.zeros((2, 200, 300), np.uint8)
     labels[:, 90:110, 130:140], labels[:, 90:110, 150:160] = 2, 1  # the middle at x = -5.5 mm
     geometry = axial((-150, -60, 30), (-150, -60, 130))
-    place = {"position_mm": np.zeros(2), "tilt_deg": np.zeros(2), "slab_mm": np.ones(2)}
-    stack = LabelledStack(
-        1, labels, **place, overlaps=np.zeros(2, bool), row_spacing_mm=1, column_spacing_mm=1
-    )
+    stack = stack_of(labels)
     folder = tmp_path / "review"
     folder.mkdir()
     corner = PLANE.copy()
@@ -79,3 +83,19 @@ def test_the_slice_between_left_and_right_muscles_is_drawn_with_lines_in_pixels_
     assert line[1] == pytest.approx((100.25 - 30) / 200 * HEIGHT_PX, abs=0.2)
     assert set(json.loads((folder / "sagittal.json").read_text())) == {"size", "lines"}
     assert read_sagittal_lines(tmp_path / "elsewhere") is None
+
+
+def test_the_picture_of_a_wide_series_is_lower_with_its_lines_in_place(tmp_path):
+    folder = tmp_path / "review"
+    folder.mkdir()
+    array = np.arange(5 * 2 * 512, dtype=np.int16).reshape(5, 2, 512)
+    plane = PLANE.copy()
+    plane[2, 3] = 0.5
+    geometry = axial((-150, -60, 0.25))
+    stack = stack_of(np.zeros((1, 200, 300), np.uint8))
+    write_sagittal(folder, Volume(array, LPS_TO_RAS @ plane), geometry, [stack])
+    size, (line,) = read_sagittal_lines(tmp_path)
+    with Image.open(folder / "sagittal.jpg") as picture:
+        assert list(picture.size) == size == [1680, round(1680 * 2 / 512)]
+    assert line[0] == pytest.approx((80 + 0.5) / 512 * 1680, abs=5)
+    assert line[1] == pytest.approx(size[1] / 2, abs=0.5)

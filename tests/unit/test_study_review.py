@@ -179,6 +179,18 @@ def test_places_without_a_slice_are_empty(tmp_path):
         assert not drawn[rows:, columns + 8 :].any()
 
 
+def test_very_many_slices_have_more_columns_so_that_a_jpeg_can_hold_them(tmp_path, monkeypatch):
+    rows, columns = review_pictures.PICTURE_SIZE
+    assert review_pictures.GRID_ROWS * rows <= 65_500
+    monkeypatch.setattr(review_pictures, "GRID_ROWS", 2)
+    view = SliceView((0, 0), (1.0, 1.0), (rows, columns))
+    plane = np.zeros((2, 2), np.uint8)
+    file = tmp_path / "slices.jpg"
+    review_pictures.write_grey(file, [(plane, view)] * 17)
+    with Image.open(file) as picture:
+        assert picture.size == (9 * columns, 2 * rows)
+
+
 def test_the_page_knows_the_muscles_and_where_pictures_are(home):
     page = (home / "review/index.html").read_text(encoding="utf-8")
     settings = json.loads(re.search(r"SETTINGS = (\{.*\});", page)[1])

@@ -437,7 +437,8 @@ function goToUnrated() {
 }
 
 function picture(scan, number, count, contours, note) {
-  const columns = Math.min(SETTINGS.picture[2], count);
+  const [, , usual, most] = SETTINGS.picture;
+  const columns = Math.min(Math.max(usual, Math.ceil(count / most)), count);
   const rows = Math.ceil(count / columns);
   const [column, row] = [number % columns, Math.floor(number / columns)];
   const place = (steps, all) => (all > 1 ? `${(100 * steps) / (all - 1)}%` : "0");

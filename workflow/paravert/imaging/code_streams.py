@@ -253,21 +253,21 @@ def openjpeg() -> dict[str, Callable]:
     return functions
 
 
-def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
-    """Return the pixel values of a JPEG 2000 frame, (rows, columns); None if damage is found.
+def decode_jpeg2000(stream: bytes, *, signed: bool) -> np.ndarray | None:
+    """Return the pixel values of a JPEG 2000 frame, int32 (rows, columns); None if damage is found.
 
     stream: the compressed bytes of one frame; `size_fits` must have returned True for it: one
-    component, the rows and columns of the header. dtype: integer type of the result, from
-    BitsAllocated (0028,0100) and PixelRepresentation (0028,0103); where the stream declares another
-    sign, its bits are read with the sign of `dtype`. Raises OSError if the stream cannot be passed
-    to OpenJPEG.
+    component, the rows and columns of the header. signed: whether values have a sign by
+    PixelRepresentation (0028,0103); where the stream declares otherwise, its bits are read so. The
+    values can have more bits than the header says. Raises OSError if the stream cannot be passed to
+    OpenJPEG.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None
     if checked is None:
         return None
     told: list[bytes] = []
-    values = _decoded(checked, dtype, told)
+    values = _decoded(checked, told, signed=signed)
     off = (OFF_BY.match(message) for message in told)
     return None if any(int(by[1]) > SPARE_BYTES for by in off if by) else values
 
@@ -295,7 +295,7 @@ def _styles(stream: bytes) -> Iterator[tuple[bytes, int]]:
         offset += 2 + int.from_bytes(stream[offset + 2 : offset + 4])
 
 
-def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | None:
+def _decoded(stream: bytes, told: list[bytes], *, signed: bool) -> np.ndarray | None:
     """Return the decoded values, None where OpenJPEG fails; append its warnings to `told`."""
     opj = openjpeg()
     warned = WarningCallback(lambda message, _: told.append(message))
@@ -318,7 +318,7 @@ def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | 
             and opj["decode"](codec, bytes_in, image)
             and opj["end_decompress"](codec, bytes_in)
         )
-        return _values(image.contents.comps[0], dtype) if done else None
+        return _values(image.contents.comps[0], signed=signed) if done else None
     finally:
         if image:
             opj["image_destroy"](image)
@@ -326,11 +326,12 @@ def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | 
         opj["stream_destroy"](bytes_in)
 
 
-def _values(component: OpjComponent, dtype: np.dtype) -> np.ndarray | None:
+def _values(component: OpjComponent, *, signed: bool) -> np.ndarray | None:
+    """Return a copy of the decoded values, int32; None if there are none."""
     if not component.data:
         return None
     values = np.ctypeslib.as_array(component.data, (component.h, component.w))
-    if bool(component.sgnd) != (dtype.kind == "i"):
+    if bool(component.sgnd) != signed:
         unused = 32 - component.prec
-        values = (values << unused).view(f"{dtype.kind}4") >> unused
-    return values.astype(dtype)
+        values = (values << unused).view(np.int32 if signed else np.uint32) >> unused
+    return values.astype(np.int32)

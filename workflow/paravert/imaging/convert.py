@@ -222,8 +222,8 @@ def read_images(
         `path`; they are kept beside it.
 
     Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
-    dixon-parts-differ if only one of water and fat is given, if their grids differ from that of
-    `path`, or if `path` has several stacks beside them; and every fault of a DICOM series or NIfTI
+    dixon-parts-differ if only one of water and fat is given, if both hold the same voxels, if their
+    grids differ from that of `path`, or if `path` has several stacks beside them; and every fault of a DICOM series or NIfTI
     file that makes its images unusable.
     """
     if bool(water) != bool(fat):

@@ -25,6 +25,7 @@ MEMORY_BYTES = 768 << 20  # ten times what a slice of 2048 x 2048 takes
 # last row; it reports both.
 CORRUPT = re.compile(rb"Corrupt JPEG data: (?:(\d+) extraneous bytes)?")
 COMPLAINT_BYTES = 1 << 16
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
 # Of processor time for a slice, rounded up to whole seconds. 2048 x 2048 pixels take 0.1.
 SECONDS = 1
@@ -80,7 +81,10 @@ def _gdcm() -> Callable[..., bytes]:
         image.SetTransferSyntax(gdcm.TransferSyntax(kind))
         # Unsigned even if the values are signed: GDCM takes twice as long otherwise; the bits are
         # the same.
-        image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, 0))
+        # GDCM clears bits above those stored, so that values too large would not be noticed; but
+        # it needs their true number for lossy streams of 12 bits.
+        bits = stored if syntax == JPEG_EXTENDED else allocated
+        image.SetPixelFormat(gdcm.PixelFormat(1, allocated, bits, bits - 1, 0))
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
         values = image.GetBuffer()  # its binding returns text

@@ -211,8 +211,27 @@ def _decoded_stream(stream: bytes, form: PixelFormat) -> np.ndarray | None:
         values = decode_rle(stream, form.rows, form.columns, form.allocated)
         return None if values is None else values.view(form.dtype)
     if form.syntax in JPEG2000TransferSyntaxes:
-        return decode_jpeg2000(stream, form.dtype)
-    return decode_in_process(stream, form, DECODER_IN_PROCESS[form.syntax])
+        values = decode_jpeg2000(stream, signed=form.signed)
+    else:
+        values = decode_in_process(stream, form, DECODER_IN_PROCESS[form.syntax])
+    if values is None:
+        return None
+    _check_range(values, form)
+    return values.astype(form.dtype, copy=False)
+
+
+def _check_range(values: np.ndarray, form: PixelFormat) -> None:
+    """Raise SubjectFault for decoded values outside the bits that the header says are stored.
+
+    JPEG and JPEG-LS know no sign: their decoders may return the bits of a negative value.
+    """
+    bits = form.stored - (form.signed and form.syntax in JPEG2000TransferSyntaxes)
+    lowest = -(1 << form.stored - 1) if form.signed else 0
+    if values.min() < lowest or values.max() >= 1 << bits:
+        raise unsupported_pixels(
+            f"compressed values from {values.min()} to {values.max()}, "
+            f"expected {form.stored} bits stored (0028,0101)"
+        )
 
 
 def _native(element: RawDataElement, form: PixelFormat, numbers: list[int]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import FramePixels, read_pixels
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.dixon_parts import cautions_of_part, stacks_with_water
+from paravert.imaging.dixon_parts import cautions_of_part, check_parts_differ, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack, check_extent, colliding_slices
 from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import canonical_order, columns_first, rearranged
@@ -62,8 +62,8 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
 
     Raises SubjectFault with a reason code if the images cannot be used: the faults of
     `scan_folder`, `choose_series`, `stacks_with_water` and `read_pixels`; images at one position
-    that differ (duplicate-positions-conflict), a stack larger than a patient
-    (bad-geometry-position), values that cannot be stored (unsupported-pixels), blank-images.
+    that differ (duplicate-positions-conflict), water and fat that do not (dixon-parts-differ), a
+    stack larger than a patient (bad-geometry-position), values that cannot be stored (unsupported-pixels), blank-images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)
@@ -80,6 +80,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
             replace(stack, water=part.volume.array)
             for stack, part in zip(stacks, parts, strict=True)
         )
+        check_parts_differ(stacks)
     for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
         cautions |= slice_.cautions
         cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()

@@ -27,7 +27,7 @@ from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.parallel_frames import group_frames
 from paravert.imaging.sequence import DIXON_MAP, name_without_part
-from paravert.imaging.volume import Volume
+from paravert.imaging.volume import Volume, blank_slices
 from paravert.tables import DIXON_FAT, DIXON_WATER
 
 ROUNDED_MM = 1  # decimals, of positions that are compared: parts of one acquisition have the same
@@ -147,6 +147,21 @@ def _same_grid(one: FrameStack, other: FrameStack) -> bool:
     return corner_distance_mm(one.affine, other.affine, one.shape) <= SAME_CORNERS_MM
 
 
+def check_parts_differ(stacks: Sequence[ImageStack]) -> None:
+    """Raise SubjectFault (dixon-parts-differ) if water and fat of a stack hold the same voxels.
+
+    stacks: of one subject, with their Dixon water; a stack without fat shows fat itself. Stacks
+    whose slices all have a single value are not compared.
+    """
+    for stack in stacks:
+        fat = stack.volume.array if stack.fat is None else stack.fat
+        if not blank_slices(fat).all() and np.array_equal(stack.water, fat):
+            raise SubjectFault(
+                Reason.DIXON_PARTS_DIFFER,
+                "water and fat hold the same voxels, expected two parts of one acquisition",
+            )
+
+
 def cautions_of_part(
     name: str, stacks: Sequence[ImageStack], parts: Sequence[ImageStack]
 ) -> tuple[set[Caution], list[str]]:
@@ -213,8 +228,9 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     lose it: voxels are paired by index, and a distance of more than 0.5 mm gives the warning
     dixon-origins-differ and a note.
     The warnings about the slices of water and fat are added. Raises SubjectFault:
-    dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
-    is no such file, and other reasons if it is not a usable NIfTI image.
+    dixon-parts-differ if the grids differ, there are several stacks, or water and fat are one
+    image, unreadable-header if there is no such file, and other reasons if it is not a usable NIfTI
+    image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(
@@ -237,6 +253,7 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
             notes.append(
                 f"{name} is paired voxel by voxel, its origin lies {away_mm:.0f} mm from the image's"
             )
+    check_parts_differ((stack,))
     return replace(
         images, stacks=(stack,), cautions=frozenset(cautions), note="; ".join(notes) or None
     )

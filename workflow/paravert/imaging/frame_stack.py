@@ -261,27 +261,30 @@ def _differ(values: Sequence[tuple]) -> bool:
 
 
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
-    """Return whether each slice collides with one of an earlier stack: a list of bool per stack.
+    """Return whether each slice collides with a counted one of an earlier stack: bools per stack.
 
     stacks: of one subject, in the order of `stack_frames`; each list follows the slices of its
     stack from caudal to cranial. Two slices collide if their image planes cross within both images,
     or if they are parallel within 5 degrees and their slabs overlap by more than 5 % of their mean
     thickness (slab: the image, as thick as the stack's slice distance slab_mm). Muscle in a
-    colliding slice would be counted twice.
+    colliding slice would be counted twice. So a colliding slice is not counted, and later stacks
+    are not compared with it.
     """
     flags = []
-    for number, stack in enumerate(stacks):
-        earlier = stacks[:number]
-        flags.append([any(_collides(stack, f, other) for other in earlier) for f in stack.frames])
+    counted: list[tuple[FrameStack, Frame]] = []
+    for stack in stacks:
+        colliding = [_collides(stack, frame, counted) for frame in stack.frames]
+        counted += [(stack, f) for f, hit in zip(stack.frames, colliding, strict=True) if not hit]
+        flags.append(colliding)
     return flags
 
 
-def _collides(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
+def _collides(stack: FrameStack, frame: Frame, counted: list[tuple[FrameStack, Frame]]) -> bool:
     outline = _outline(stack, frame)
     return any(
         rectangles_cross(outline, _outline(other, neighbour))
         or _shares_slab(stack, frame, other, neighbour)
-        for neighbour in other.frames
+        for other, neighbour in counted
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from paravert.anatomy import USUAL_LUMBAR, level_number
 from paravert.errors import InputError
+from paravert.imaging.geometry import BODY_LIMIT_MM, fits_body
 from paravert.sheet_file import read_cells
 
 COLUMNS = ("name", "x_mm", "y_mm", "z_mm")
@@ -30,8 +31,8 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     vertebrae of the subject, 5 unless given. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5,
     0.0 at the middle of T12, n_lumbar + 1 at that of S1. Raises InputError if the file cannot be
     read or is of another kind, a point lacks three finite numbers, no level or one level twice is
-    named, or if a lower level does not lie nearer to the feet, by at least LEAST_STEP_MM (5 mm) per
-    half level.
+    named, points lie further away than in a patient (BODY_LIMIT_MM, 3 m), or if a lower level does
+    not lie nearer to the feet, by at least LEAST_STEP_MM (5 mm) per half level.
     """
     readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}
@@ -46,6 +47,10 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
         points[level] = place
     if not points:
         raise InputError(path, "no point is named after a vertebra or disc, such as L4 or L5/S1")
+    if not fits_body(np.stack(list(points.values()))):
+        raise InputError(
+            path, f"points more than {BODY_LIMIT_MM:g} mm from the origin or each other"
+        )
     points = {level: points[level] for level in sorted(points)}
     _check_order(path, points)
     return points
@@ -79,7 +84,7 @@ def _of_fcsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             elif key.strip() == "columns":
                 columns = [name.strip() for name in value.split(",")]
         elif line.strip():
-            points += csv.reader(io.StringIO(line))
+            points += _cells_of(path, line)
     if columns is None or not {"x", "y", "z", "label"} <= set(columns):
         raise InputError(
             path, "no line of columns with x, y, z and label, expected a .fcsv of 3D Slicer"
@@ -88,6 +93,13 @@ def _of_fcsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         found = dict(zip(columns, cells, strict=False))
         place = _place(path, [found.get(axis, "") for axis in "xyz"])
         yield found.get("label", ""), _lps(path, place, FCSV_SYSTEMS.get(told))
+
+
+def _cells_of(path: Path, line: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(line)))
+    except csv.Error as error:
+        raise InputError(path, "a line that cannot be divided into cells") from error
 
 
 def _of_json(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -100,7 +112,8 @@ def _of_json(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 if point.get("positionStatus", "defined") == "defined":
                     place = _place(path, point["position"])
                     yield str(point["label"]), _lps(path, place, markup.get("coordinateSystem"))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    # Of `json`: ValueError, also for a number of thousands of digits, and RecursionError.
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, "no markups with control points, expected 3D Slicer's") from error
 
 

@@ -23,6 +23,8 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
+    FIELD_OF_VIEW_RANGE_MM,
+    MOST_VOXELS_ALONG,
     PIXEL_SPACING_RANGE_MM,
     canonical_order,
     columns_first,
@@ -108,6 +110,14 @@ def read_nifti(file: Path, role: str = "images") -> Images:
             Reason.BAD_PIXEL_SPACING,
             f"{role}: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
         )
+    sides = in_plane * np.delete(grid.array.shape, axis)
+    low, high = FIELD_OF_VIEW_RANGE_MM
+    if not low <= sides.max() <= high:
+        raise SubjectFault(
+            Reason.BAD_PIXEL_SPACING,
+            f"{role}: images of {sides[0]:.4g} x {sides[1]:.4g} mm, "
+            f"expected {low:g} to {high:g} along the larger side",
+        )
     low, high = SLICE_SPACING_RANGE_MM
     if not low <= spacing[axis] <= high:
         raise SubjectFault(
@@ -165,6 +175,11 @@ def _shape(header: Nifti1Header, role: str) -> tuple[int, ...]:
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
             f"{role}: an array of {len(told)} dimensions, expected 3, none of them empty",
+        )
+    if max(shape) > MOST_VOXELS_ALONG:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{role}: {max(shape)} voxels along an axis, expected at most {MOST_VOXELS_ALONG}",
         )
     return shape
 

@@ -7,7 +7,7 @@ import numpy as np
 from paravert.errors import SubjectFault
 from paravert.imaging.decoding import read_pixels
 from paravert.imaging.dicom_scan import FolderScan
-from paravert.imaging.frame_stack import stack_frames
+from paravert.imaging.frame_stack import check_extent, stack_frames
 from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import LPS_TO_RAS, columns_first, rearranged
 from paravert.imaging.image_stack import compact_array
@@ -32,8 +32,8 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     rows towards the feet, columns towards the back. Of a series of several stacks, the volume is
     the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all without
     fault by `frame_fault` and with a normal within 30 degrees of left-right. A series can be used if its
-    frame of reference (0020,0052) is known and that of all axial slices, its slices form stacks,
-    and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others (the class
+    frame of reference (0020,0052) is known and that of all axial slices, its slices form stacks no
+    larger than a patient, and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others (the class
     of the first slice counts); of one class, the one with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
@@ -75,6 +75,7 @@ def _volume(frames: Sequence[Frame]) -> Volume:
     """Return the largest stack of a series. Raises SubjectFault if it cannot be read."""
     stacks, _ = stack_frames(group_frames(frames))
     stack = max(stacks, key=lambda one: len(one.frames))
+    check_extent(stack)
     values = read_pixels(stack.frames)
     array = compact_array([values[frame][0] for frame in stack.frames])
     order, flips = _order(stack.affine)

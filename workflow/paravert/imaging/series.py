@@ -14,6 +14,8 @@ from paravert.imaging.frames import MULTI_FRAME, Frame, Header
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
+    FIELD_OF_VIEW_RANGE_MM,
+    MOST_VOXELS_ALONG,
     PIXEL_SPACING_RANGE_MM,
     angle_deg,
     cranial_normal,
@@ -123,9 +125,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
         cautions.add(Caution.OFF_AXIS_SLICES_EXCLUDED)
     if any(plane.scouts for plane in chosen):
         cautions.add(Caution.LOCALIZER_EXCLUDED)
-    cautions |= _cautions(frames)
-    if water:
-        cautions |= _cautions(water)
+    cautions |= _cautions((*frames, *water))
     notes = dict.fromkeys(plane.note for plane in chosen if plane.note)
     found = _series_rows(series, planes, (*frames, *water))
     return ChosenSeries(frames, frozenset(cautions), "; ".join(notes) or None, water, found)
@@ -347,7 +347,7 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
     """Return the fault that makes a slice unusable, for the caller to raise; None if none is found.
 
     frame: attributes of the slice. Checked are: mosaic, number of frames, matrix, orientation,
-    position, pixel spacing, rescale (finite, slope not 0).
+    position, pixel spacing, field of view, rescale (finite, slope not 0).
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:
@@ -366,6 +366,11 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
         return SubjectFault(
             Reason.UNREADABLE_HEADER,
             f"Rows (0028,0010) {frame.rows}, Columns (0028,0011) {frame.columns}, expected positive numbers",
+        )
+    if max(frame.rows, frame.columns) > MOST_VOXELS_ALONG:
+        return SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{frame.rows} x {frame.columns} pixels, expected at most {MOST_VOXELS_ALONG} along a side",
         )
     return (
         _orientation_fault(frame)
@@ -419,6 +424,14 @@ def _spacing_fault(frame: Frame) -> SubjectFault | None:
         return SubjectFault(
             Reason.BAD_PIXEL_SPACING,
             f"{tag} is {spacings[0]:g} and {spacings[1]:g} mm, expected {low:g} to {high:g}",
+        )
+    sides = (frame.rows * spacings[0], frame.columns * spacings[1])
+    low, high = FIELD_OF_VIEW_RANGE_MM
+    if not low <= max(sides) <= high:
+        return SubjectFault(
+            Reason.BAD_PIXEL_SPACING,
+            f"images of {sides[0]:.4g} x {sides[1]:.4g} mm by {tag}, "
+            f"expected {low:g} to {high:g} along the larger side",
         )
     return None
 

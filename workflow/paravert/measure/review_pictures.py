@@ -17,7 +17,8 @@ from paravert.measure.slice_picture import SliceView, rim
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, SLICES_PICTURE
 
 PICTURE_SIZE = (288, 384)  # of a slice: rows, columns
-GRID_COLUMNS = 8  # fewer if there are fewer slices; keeps files below the 65,535 rows of a JPEG
+GRID_COLUMNS = 8  # fewer if there are fewer slices, more if there would be too many rows
+GRID_ROWS = 65_500 // PICTURE_SIZE[0]  # JPEG ends at 65,500 pixels
 RIM_PX = 2
 JPEG_QUALITY = 80
 PALETTE = [0, 0, 0, *(part for label in LABELS for part in label.rgb)]  # RGB of values 0-8
@@ -26,9 +27,10 @@ PALETTE = [0, 0, 0, *(part for label in LABELS for part in label.rgb)]  # RGB of
 def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Return pictures of equal size in one grid, row by row, uint8 (rows, columns); empty places are 0.
 
-    pictures: uint8 (rows, columns) each, at least one. The grid has up to 8 columns.
+    pictures: uint8 (rows, columns) each, at least one. The grid has up to 8 columns, more for more
+    than 1816 pictures: as many as leave 227 rows.
     """
-    columns = min(GRID_COLUMNS, len(pictures))
+    columns = min(max(GRID_COLUMNS, -(-len(pictures) // GRID_ROWS)), len(pictures))
     return montage(list(pictures), fill=0, grid_shape=(-(-len(pictures) // columns), columns))
 
 

@@ -15,6 +15,7 @@ from paravert.network.find_levels import SliceGeometry
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_LINES, SAGITTAL_PICTURE
 
 HEIGHT_PX = 420
+MOST_WIDTH_PX = 1680  # JPEG ends at 65,500; wider ones are lower
 JPEG_QUALITY = 80
 STEPS = 200  # places along a line that are tried
 
@@ -25,7 +26,8 @@ def write_sagittal(
     """Write the sagittal slice nearest to the middle of the body, and where axial slices cut it.
 
     folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice
-    the two ends of a line in pixels, or null). volume: the sagittal series, (slices, rows,
+    the two ends of a line in pixels, or null). The picture is 420 pixels high, or lower where it would
+    be more than 1680 wide. volume: the sagittal series, (slices, rows,
     columns), from `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice.
     stacks: labels of the same slices, ordered by stack number; the middle is midway between left
     and right muscles, or that of the images if no slice shows both sides.
@@ -34,10 +36,11 @@ def write_sagittal(
     to_lps = LPS_TO_RAS @ volume.affine
     place = np.linalg.inv(to_lps) @ np.append(_middle_lps(geometry, stacks), 1)
     number = int(np.clip(round(place[2]), 0, len(volume.array) - 1))
-    mm = volume.row_spacing_mm * rows / HEIGHT_PX  # per pixel of the picture
+    high_mm, wide_mm = volume.row_spacing_mm * rows, volume.column_spacing_mm * columns
+    mm = max(high_mm / HEIGHT_PX, wide_mm / MOST_WIDTH_PX)  # per pixel of the picture
     down, across = mm / volume.row_spacing_mm, mm / volume.column_spacing_mm
-    width = max(1, round(columns / across))
-    view = SliceView(((rows - 1) / 2, (columns - 1) / 2), (down, across), (HEIGHT_PX, width))
+    height, width = max(1, round(high_mm / mm)), max(1, round(wide_mm / mm))
+    view = SliceView(((rows - 1) / 2, (columns - 1) / 2), (down, across), (height, width))
     grey = windowed(volume.array[number : number + 1])[0]
     Image.fromarray(view.crop(grey)).save(folder / SAGITTAL_PICTURE, quality=JPEG_QUALITY)
     plane = to_lps.copy()
@@ -45,7 +48,7 @@ def write_sagittal(
     scale = np.array([across, down] * 2)
     lines = (cut_lines(plane, (rows, columns), geometry) + 0.5) / scale
     told = [None if np.isnan(line).any() else line.round(1).tolist() for line in lines]
-    text = json.dumps({"size": [width, HEIGHT_PX], "lines": told}, separators=(",", ":"))
+    text = json.dumps({"size": [width, height], "lines": told}, separators=(",", ":"))
     (folder / SAGITTAL_LINES).write_text(text, encoding="ascii")
 
 

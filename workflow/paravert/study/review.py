@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, STANDARD_LEVELS, level_name
-from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
+from paravert.measure.review_pictures import GRID_COLUMNS, GRID_ROWS, PICTURE_SIZE
 from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.flags import FLAGS
@@ -134,7 +134,7 @@ def _page_html(study_name: str, doubtful_iou: float) -> str:
         "levels": [[level, level_name(level)] for level in STANDARD_LEVELS],
         "flags": [[str(flag.caution), flag.title] for flag in FLAGS],
         "doubtful": doubtful_iou,
-        "picture": [columns, rows, GRID_COLUMNS],
+        "picture": [columns, rows, GRID_COLUMNS, GRID_ROWS],
         "files": [f"{REVIEW_FOLDER}/{f}" for f in PICTURES],
     }
     return html_template("review.html.j2").render(
