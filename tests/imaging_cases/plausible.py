@@ -14,7 +14,6 @@ from imaging_cases.case import (
     fault,
     good,
     multi_frame,
-    nifti,
     only,
     raw,
     series,
@@ -27,7 +26,6 @@ from paravert.errors import Caution, Reason
 
 DIFFER = Caution.REAL_WORLD_VALUES_DIFFER
 ALONE = Plan(slices=1)
-CENTIMETRES = Plan(row_spacing=0.35, column_spacing=0.25, gap=0.6, thickness=0.5)
 EXCLUDED = (Caution.NON_AXIAL_EXCLUDED,)
 
 
@@ -61,27 +59,8 @@ PLACES = (
     fault(
         "pixels that span 4 m",
         series(Plan(columns=401, column_spacing=10.0, slices=2)),
-        Reason.BAD_PIXEL_SPACING,
-        "images of 140 x 4010 mm",
-    ),
-    fault(
-        "pixels beyond 3 m",
-        series(Plan(columns=90, column_spacing=10.0, slices=2, centre=(2700, 0, 0))),
         Reason.BAD_GEOMETRY_POSITION,
         "the pixels of a stack span",
-    ),
-    fault(
-        "lengths in centimetres",
-        series(CENTIMETRES),
-        Reason.BAD_PIXEL_SPACING,
-        "images of 14 x 12 mm",
-    ),
-    fault(
-        "nifti, lengths in centimetres",
-        nifti(CENTIMETRES),
-        Reason.BAD_PIXEL_SPACING,
-        "mm, expected 60 to 1000",
-        images="image.nii.gz",
     ),
     fault(
         "more columns than NIfTI holds",

@@ -292,7 +292,7 @@ def of_4_m(folder, name):
     [
         (in_mpeg4, "unsupported-pixels"),
         (with_a_slope_of_0, "unsupported-pixels"),
-        (of_4_m, "bad-pixel-spacing"),
+        (of_4_m, "bad-geometry-position"),
     ],
 )
 def test_what_conversion_refuses_by_the_header_alone_is_not_accepted(tmp_path, put, reason):

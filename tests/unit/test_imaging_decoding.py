@@ -281,7 +281,7 @@ def test_good_jpeg_2000_of_any_writer_is_decoded(ratios, form, shown, padding):
 )
 def test_real_files_of_other_writers_are_decoded_as_by_pydicom(tmp_path, name):
     data = pydicom.dcmread(get_testdata_file(name))
-    (file,) = write_series(tmp_path, Plan(slices=1, row_spacing=0.95, column_spacing=0.95))
+    (file,) = write_series(tmp_path, Plan(slices=1, row_spacing=1, column_spacing=1))
     carrier = pydicom.dcmread(file)
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
         setattr(carrier, keyword, data[keyword].value)

@@ -15,8 +15,6 @@ AXIAL_TILT_DEG = 60.0
 # patient. So no coordinate is larger, and no two voxels of a scan are further apart.
 BODY_LIMIT_MM = 3000.0
 PIXEL_SPACING_RANGE_MM = (0.05, 10.0)
-# The larger side of an image. Real ones have 120 to 500 mm: in centimetres they would be below 60.
-FIELD_OF_VIEW_RANGE_MM = (60.0, 1000.0)
 MOST_VOXELS_ALONG = 32767  # the most that a NIfTI-1 file can say
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -23,7 +23,6 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
-    FIELD_OF_VIEW_RANGE_MM,
     MOST_VOXELS_ALONG,
     PIXEL_SPACING_RANGE_MM,
     canonical_order,
@@ -109,14 +108,6 @@ def read_nifti(file: Path, role: str = "images") -> Images:
         raise SubjectFault(
             Reason.BAD_PIXEL_SPACING,
             f"{role}: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
-        )
-    sides = in_plane * np.delete(grid.array.shape, axis)
-    low, high = FIELD_OF_VIEW_RANGE_MM
-    if not low <= sides.max() <= high:
-        raise SubjectFault(
-            Reason.BAD_PIXEL_SPACING,
-            f"{role}: images of {sides[0]:.4g} x {sides[1]:.4g} mm, "
-            f"expected {low:g} to {high:g} along the larger side",
         )
     low, high = SLICE_SPACING_RANGE_MM
     if not low <= spacing[axis] <= high:

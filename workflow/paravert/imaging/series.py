@@ -14,7 +14,6 @@ from paravert.imaging.frames import MULTI_FRAME, Frame, Header
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
-    FIELD_OF_VIEW_RANGE_MM,
     MOST_VOXELS_ALONG,
     PIXEL_SPACING_RANGE_MM,
     angle_deg,
@@ -347,7 +346,7 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
     """Return the fault that makes a slice unusable, for the caller to raise; None if none is found.
 
     frame: attributes of the slice. Checked are: mosaic, number of frames, matrix, orientation,
-    position, pixel spacing, field of view, rescale (finite, slope not 0).
+    position, pixel spacing, rescale (finite, slope not 0).
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:
@@ -424,14 +423,6 @@ def _spacing_fault(frame: Frame) -> SubjectFault | None:
         return SubjectFault(
             Reason.BAD_PIXEL_SPACING,
             f"{tag} is {spacings[0]:g} and {spacings[1]:g} mm, expected {low:g} to {high:g}",
-        )
-    sides = (frame.rows * spacings[0], frame.columns * spacings[1])
-    low, high = FIELD_OF_VIEW_RANGE_MM
-    if not low <= max(sides) <= high:
-        return SubjectFault(
-            Reason.BAD_PIXEL_SPACING,
-            f"images of {sides[0]:.4g} x {sides[1]:.4g} mm by {tag}, "
-            f"expected {low:g} to {high:g} along the larger side",
         )
     return None
 
