@@ -348,10 +348,10 @@ def refuse_to_lose():
     Called while the rules are read: Snakemake takes an error of an input function for a missing rule.
     """
     folder = Path(RESULTS, "subjects")
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
     try:
         for shard, scans in SHARDS.items():
-            kept = os.path.exists(shard_table("convert_dicom", shard))
-            if kept and not all((folder / scan).is_dir() for scan in scans):
+            if not there.issuperset(scans) and os.path.exists(shard_table("convert_dicom", shard)):
                 if not phantoms_at_hand(scans) and "convert_dicom" in stale_steps(shard):
                     plan.refuse_to_lose(Path(RESULTS, "shards", shard), folder, SCANS)
     except InputError as error:

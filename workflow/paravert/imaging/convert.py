@@ -142,8 +142,8 @@ def convert_subject(
             write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
     if row.get("labels") and masks["labels"]:
         of_maps = _source_of(masks["labels"].values(), source)
-        drawn_values = {n: np.unique(array[array > 0]).tolist() for n, array in drawn.items()}
         if of_maps != OWN:
+            drawn_values = {n: np.unique(array[array > 0]).tolist() for n, array in drawn.items()}
             folder.write_label_source(of_maps, drawn_values)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)

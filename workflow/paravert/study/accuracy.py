@@ -14,7 +14,7 @@ from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.level_areas import areas_at_levels
 from paravert.study.result_tables import BOOTSTRAP, LEAST_RESAMPLED, too_few_to_resample
 from paravert.study.scans import scan_keys, scan_names
-from paravert.study.standard_level import ALL_SLICES, StandardLevel
+from paravert.study.standard_level import ALL_SLICES, ONE_MUSCLE, StandardLevel
 from paravert.tables import NO_SUCH_LEVEL
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
@@ -294,7 +294,8 @@ def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.Dat
 
 def _scans_without(cohort: Path, level: float) -> set[str]:
     """Return the names of the scans of people who lack a vertebra or disc of this name (n_lumbar)."""
-    conditions = [("level_position", "==", level), ("level_reason", "==", NO_SUCH_LEVEL)]
+    here = (("level_position", "==", level), ("level_reason", "==", NO_SUCH_LEVEL))
+    conditions = (*ONE_MUSCLE, *here)  # all muscles of a scan lack it alike
     return set(scan_names(read_frame(cohort, codebook.LEVEL_TABLE, ["subject"], conditions)))
 
 

@@ -63,7 +63,7 @@ SECTIONS = {
     "models": "Models",
     "fat": "Fat fraction by method",
     "review": "Flags and review by eye",
-    "ledger": "Quarantined subjects and warnings",
+    "ledger": "Subjects not analysed, and warnings",
     "previews": "Previews",
     "configuration": "Configuration",
 }
