@@ -372,8 +372,10 @@ class _Shard:
     ) -> Iterator[Result]:
         """Yield the result of each subject: kept ones first, then the others in the order of jobs.
 
-        Called as read(task), compute(inputs), write(task, results, folder); only compute in this
-        thread.
+        read(task) returns a subject's inputs, compute(inputs) its results; write(task, results, folder)
+        writes its files into the empty folder and returns a `Product`. Only compute runs in this
+        thread. SubjectFault or MemoryError in any of them becomes a quarantine; other exceptions are
+        raised here.
         """
         waiting = []
         for job in jobs:

@@ -269,7 +269,7 @@ def frames_of(header: Header, data: Dataset) -> list[Frame]:
 
     Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
     frames share, from `header_of`. data: data set of the file, up to the pixels. [] if a multi-frame
-    image describes no frames. Malformed values are unknown in the frames; raises one of READ_ERRORS
+    image describes no frames. Malformed values are unknown in the frames; raises one of input_files.READ_ERRORS
     or OSError (pydicom's) if a nested sequence is damaged.
     """
     multi = header.sop_class in MULTI_FRAME

@@ -47,9 +47,9 @@ def main_part(mask: np.ndarray) -> np.ndarray:
     pixel; of a mask with one component, the mask itself. Components are 3-D, connected through pixel
     faces within and between slices: two parts of a muscle that fat separates in one slice may join in
     another, so that a rule per slice would lose one. Components are visited by decreasing size (of
-    equal ones, the one with the lowest slice index first). The first is kept; a later one only if
-    no slice of it contains kept pixels and its slice nearest to such pixels overlaps, in rows and
-    columns, those of the slice nearest to it.
+    equal ones, the one with the lowest slice index first). The first is kept. A later one is kept if
+    none of its slices contains kept pixels and it continues them across the gap: its slice nearest to
+    kept pixels and their slice nearest to it have a pixel (row, column) in common.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:

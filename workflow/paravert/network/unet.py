@@ -131,6 +131,7 @@ def _initialise(module: nn.Module) -> None:
 class GpuUNet:
     """A trained U-Net on a GPU, in float32; the counterpart of `OpenVinoUNet` on processors.
 
+    Call `predict.exact_float32` before, otherwise torch may compute convolutions in TF32.
     network: on the device already, in evaluation mode. device: a CUDA device. Called with images,
     NumPy float32 (batch, 1, rows, columns), rows and columns multiples of the architecture's
     stride, it returns logits, NumPy float32 (batch, 9, rows, columns).

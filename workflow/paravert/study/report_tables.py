@@ -119,8 +119,8 @@ def _mean_sd(row: pd.Series) -> str:
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return Table 1 as text: IoU and Dice with the manual masks, by muscle and side (index).
 
-    table: from `accuracy.table1_iou`; rows without slices are left out. A column has the median IoU
-    of the paper.
+    table: from `accuracy.table1_iou`; rows without slices are left out. Columns: subjects, slices, median
+    IoU with its 95 % interval, quartiles and lowest, median IoU of the paper, median Dice.
     """
     own = table[table["n_slices"] > 0]
     return _by_side(
@@ -253,8 +253,9 @@ def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
 def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return published normal values as text, one row each, by measure, muscle and side (index).
 
-    table: from `published_values.read_published`. The last two columns (people and scanner, source)
-    are sentences.
+    table: from `published_values.read_published`. Columns: level, sex, number of people, age, mean ± SD
+    in the unit that the measure's name ends with, people and scanner, source. The last two are
+    sentences.
     """
     sources = table["authors"].str.split(",").str[0] + " et al. " + table["year"].astype(str)
     where = sources + ", " + table["journal"] + ", " + table["table"]
@@ -372,8 +373,9 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `accuracy.area_agreement`, its order is kept; the column Area has the level ("L3/4",
-    "all slices"). Rows without subjects are left out.
+    table: from `accuracy.area_agreement`, its order is kept; rows without subjects are left out. Columns:
+    subjects; Area, the level ("L3/4", "all slices"); means of mask and prediction, bias and limits of
+    agreement, all in mm2; ICC(2,1) with its 95 % interval; median absolute difference in percent.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(
@@ -403,7 +405,9 @@ def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas by mask and prediction as text, by muscle and side (index).
 
     table: from `reliability.mask_reliability`, or reliability.csv. Only rows of the source "masks"
-    over all slices, with at least two subjects, are kept.
+    over all slices, with at least two subjects, are kept. Columns: subjects; ICC(3,1) and SEM, each
+    with a 95 % interval; MDC95; CV in percent; p of the trend; margin and p of equivalence; limits of
+    agreement of a slice. Areas in mm2.
     """
     own = over_all_slices(table, MASKS)
     return pd.DataFrame(
@@ -440,7 +444,10 @@ def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.Dat
     """Return the reliability between visits or raters as text, by measure, muscle and side (index).
 
     table: reliability.csv. source: VISITS ("visits") or RATERS ("raters"). Only rows of this source
-    over all slices, with at least two subjects, are kept; empty if there are none.
+    over all slices, with at least two subjects, are kept; empty if there are none. Columns: subjects;
+    ICC(2,1) with its 95 % interval; ICC(3,1); SEM; MDC95; CV in percent; bias and limits of agreement;
+    p of the trend; margin and p of equivalence. SEM, bias and limits contain a 95 % interval; fat
+    fractions are in percentage points.
     """
     own = over_all_slices(table, source)
     rows = [
@@ -564,8 +571,8 @@ def _group(row: pd.Series, group: str) -> str:
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the findings of the paper as text, with the result of this study, one row each.
 
-    table: from `claims.paper_claims`. Index: whether the study reproduces the finding. Columns: the
-    finding, and the numbers of this study.
+    table: from `claims.paper_claims`. Index ("Here"): whether the study reproduces the finding. Columns:
+    Finding, of the paper, and Found, the numbers of this study.
     """
     names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
     shown = table[[*names]].rename(columns=names).set_index("Here")
@@ -713,7 +720,8 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
 def flags_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many scans each automatic flag marks as text, by warning and title (index).
 
-    table: from `flags.flag_counts`.
+    table: from `flags.flag_counts`. Columns: condition ("below 0.8"), number of scans with a value,
+    number of these that are flagged, and their percentage.
     """
     sign = table["below"].map({True: "below", False: "above"})
     share = 100 * table["flagged"] / table["scans"].where(table["scans"] > 0)
@@ -733,7 +741,8 @@ def failures_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the share of failures among randomly drawn scans as text; no rows if none was rated.
 
     table: from `reading_list.share_of_failures`. Index: what was rated (scan, scan or muscle, one
-    muscle), and which verdicts are counted.
+    muscle), and which verdicts are counted. Columns: scans drawn at random, number of these that were
+    rated, number with these verdicts, their percentage of the rated, and its 95 % interval.
     """
     known = table[table["rated"] > 0]
     shown = pd.DataFrame(
@@ -756,6 +765,7 @@ def raters_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of raters (Cohen's kappa) as text, by pair of raters and verdicts (index).
 
     table: from `ratings.agreement_of_raters`; pairs of raters without common scans are left out.
+    Columns: scans that both rated, percentage with the same verdict, kappa, its 95 % interval.
     """
     known = table[table["scans"] > 0]
     shown = pd.DataFrame(

@@ -47,7 +47,8 @@ class MapBox:
     kind, level (depth, from 1 at the image's resolution): of the layer that makes the map, as in
     `network_layers`. channels: of the layer's output (of a skip connection: of both parts), the
     label of the box. size_px: height and width of the map in pixels. width, height: of the box. x,
-    y: its lower left corner.
+    y: its lower left corner; x from the left edge of the figure, y upwards from the upper edge of the
+    boxes of level 1, thus negative.
     """
 
     kind: str
