@@ -293,13 +293,15 @@ class _Shard:
     def in_turn(
         self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield a result per job, as it is done; jobs whose last run crashed come last, alone.
+        """Yield a result per job, as it is done; a stored result that still fits without calling `do`.
 
         do: called in a worker as do(task, folder); it writes its files into folder, which is empty,
         and returns rows and warnings. Its SubjectFault or MemoryError becomes a quarantine, other
-        exceptions are raised here. jobs: one per subject, with its crash count. workers: processes;
-        0, or a single job that never crashed: this one. A second crash quarantines the subject;
-        after any other death of a worker, ChildProcessError is raised at the end.
+        exceptions are raised here. jobs: one per subject, with its crash count. workers: processes, in
+        which jobs whose last run crashed come last, alone; 0, or a single job that never crashed: this
+        process, in the order of jobs. A second crash quarantines the subject; after any other death of
+        a worker its job has no result, and ChildProcessError is raised at the end. Raises InputError if
+        files of earlier steps were changed.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.

@@ -91,8 +91,9 @@ class SubjectFolder:
     ) -> None:
         """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
 
-        source: whose name and `labels` (the label values it can give; with own values, those of the
-        muscles that the maps show) are written, to SOURCE_FILE in GIVEN_FOLDER, which must exist.
+        source: whose name and `labels` (the label values it can give) are written, to SOURCE_FILE in
+        GIVEN_FOLDER, which must exist. The maps are not read: of own values, the caller leaves only those
+        of muscles that they show.
         corrected: {stack number: label values that occur} of stacks whose labels were corrected by
         hand, written too. `not_labelled` reads the file.
         """

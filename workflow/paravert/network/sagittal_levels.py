@@ -120,9 +120,10 @@ class DiscChain:
     def updated_by(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
         """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
-        axial: levels of the axial slices by their muscles, whatever their SD. geometry: positions of
-        these slices, in the same order. The error of these levels is taken as the same in all slices:
-        normal, or, with a probability of 0.1 (AXIAL_DOUBT), of any size. The chain itself is returned if
+        axial: level and SD of the axial slices by their muscles; slices with an SD above `most_sd` are
+        used, too. geometry: positions of these slices, in the same order. The error of these levels is
+        taken as the same in all slices: normal with the mean of their SDs or, with a probability of 0.1
+        (AXIAL_DOUBT), of any size. The chain itself is returned if
         no slice has both a level in axial and one by the curve through the discs.
         """
         best = self.lowest[self.probability.argmax()]

@@ -56,7 +56,7 @@ class Measure:
     scale: str
 
     def column_of(self, muscle: str) -> str:
-        """Return the name of the measure's column in the table of subjects, for one muscle."""
+        """Return the name of the measure's column in the table of subjects, for one of MUSCLES."""
         return self.column.format(muscle)
 
 

@@ -324,7 +324,7 @@ def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float)
     """Return a copy of the table of muscles with the values at one vertebral level.
 
     muscles: one row per scan, muscle and side, from `aggregate.cohort_muscles`. levels: from
-    `areas_at_levels`. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
+    `areas_at_levels`. In both the column subject names the scan. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
     csa_at_level_mm2 and fat_fraction_at_level, null if `levels` has no value there.
     """
     names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}

@@ -90,9 +90,10 @@ def years_of(subjects: pd.DataFrame) -> pd.Series:
 
 
 def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the row of each subject's first scan, ordered by subject; the frame itself without visits.
+    """Return the row of each subject's first scan, ordered by subject, with a new index from 0.
 
-    subjects: one row per scan, such as the cohort table, with a unique index. First: by
+    subjects: one row per scan, such as the cohort table, with a unique index; without a column visit
+    it is returned itself. First: by
     years_since_first if it is known for all scans of the subject, otherwise by the visit's name,
     numbers in numerical order and before other names.
     """
@@ -103,9 +104,10 @@ def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_scans(frame: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame that belong to the given scans; all rows in a study without visits.
+    """Return the rows of a frame that belong to the given scans.
 
-    scans: one row per scan, with subject and visit.
+    frame: with columns subject and visit; without visit it is returned as it is, and scans is not
+    used. scans: one row per scan, with subject and visit.
     """
     if "visit" not in frame:
         return frame

@@ -57,12 +57,15 @@ def _reasons(ledger: Path) -> tuple[list[str | None], int | None]:
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number with its noun in singular or plural, such as "1 scan" or "2 scans"."""
+    """Return a number with its noun, such as "1 scan", "2 scans" or "1,234 scans".
+
+    what: the noun in singular; its plural is formed with "s".
+    """
     return f"{number:,} {plural(number, what)}"
 
 
 def plural(number: int, what: str) -> str:
-    """Return a noun in singular or plural, such as "scan" for 1 or "scans" for 2."""
+    """Return a noun, given in singular, or for a number other than 1 its plural, formed with "s"."""
     return what if number == 1 else f"{what}s"
 
 

@@ -233,7 +233,7 @@ def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
-    random end of the cord, and positions and sizes of the roots.
+    random end of the cord, and positions and sizes of the roots of the cauda equina.
     """
     end = 1.35 + rng.normal(0, 0.15)
     yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)

@@ -128,7 +128,7 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
 
 
 def sexes_in(data: pd.DataFrame) -> list[str]:
-    """Return which of F, M and unknown occur in the column `sex`, in this order."""
+    """Return which of F, M and unknown occur in the column `sex`, in this order; null is none of them."""
     return [sex for sex in SEX_NAMES if (data["sex"] == sex).any()]
 
 
