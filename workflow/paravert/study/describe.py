@@ -283,9 +283,10 @@ def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     subjects), analysed, scored (with a manual mask), judging (scored, labels by the network, and
     not in its training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after
     review) and scored-excluded (scored, but excluded), both only if there are excluded scans, reason
-    (of quarantine or exclusion, a row per stage and code), warning (a row per code; a subject can have several); in this order, reasons and warnings with
-    most subjects first. stage and code are null where not named. With visits a subject is counted
-    in each kind, stage and code of any of its scans.
+    (of quarantine or exclusion, a row per stage and code), warning (a row per code; a subject can
+    have several); in this order, reasons and warnings with most subjects first. stage and code are
+    null where not named. With visits a subject is counted in each kind, stage and code of any of
+    its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {
