@@ -56,6 +56,8 @@ SEQUENCES = ("dixon_water", "t2")
 BANDS = {"L4/5-L5": (4.25, 5.25), "L3-L4": (2.75, 4.25), "L1-L2/3": (0.75, 2.75)}
 SECTION_PX_MM = 0.8
 NOTCH_PX = 8  # 6.4 mm: notches of twice this width are filled
+RIM_DEPTH_MM, RIM_STEP_MM = 24, 2  # real scan: depth to which the rim is removed, and its steps
+REAL_NOTCH_PX = 8  # real scan: half the width of the notches that are filled
 LEAST_TOUCH = 0.6  # of the height of multifidus
 MULTIFIDUS, ERECTOR = (7, 8), (5, 6)
 BACK = MULTIFIDUS + ERECTOR
@@ -420,8 +422,42 @@ def inner(masks: np.ndarray, px: int) -> np.ndarray:
     return np.stack([ndimage.binary_erosion(mask, iterations=px) for mask in masks])
 
 
+def without_rim(images: np.ndarray, back: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Return images divided by the relative signal of the back muscles at each depth beneath their back."""
+    depth = np.empty(images.shape)
+    for own, inside in zip(depth, back, strict=True):
+        columns = np.flatnonzero(inside.any(axis=0))
+        last = len(inside) - 1 - inside[::-1].argmax(axis=0)
+        hind = np.interp(np.arange(inside.shape[1]), columns, last[columns])
+        behind = np.arange(len(inside))[:, None] > hind
+        own[:] = pixel_mm * ndimage.distance_transform_edt(~behind)
+    starts = np.arange(RIM_STEP_MM, RIM_DEPTH_MM, RIM_STEP_MM)
+    at = [back & (depth >= start) & (depth < start + RIM_STEP_MM) for start in starts]
+    profile = np.array([np.median(images[one]) for one in at])
+    profile /= np.median(images[back & (depth > RIM_DEPTH_MM)])
+    return images / np.interp(depth, [*starts + RIM_STEP_MM / 2, RIM_DEPTH_MM], [*profile, 1.0])
+
+
+def without_notches(images: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Return images whose notches in the posterior outline of the back muscles have the signal of muscle."""
+    result = images.copy()
+    disc = ndimage.generate_binary_structure(2, 2)
+    for own, image, inside in zip(result, images, back, strict=True):
+        padded = np.pad(inside, 2 * REAL_NOTCH_PX)
+        closed = ndimage.binary_closing(padded, disc, iterations=REAL_NOTCH_PX)
+        closed = closed[
+            2 * REAL_NOTCH_PX : -2 * REAL_NOTCH_PX, 2 * REAL_NOTCH_PX : -2 * REAL_NOTCH_PX
+        ]
+        hinder = np.arange(len(inside))[:, None] > np.median(np.nonzero(inside)[0])
+        notches = closed & ~inside & hinder
+        weight = ndimage.gaussian_filter(inside.astype(float), 4)
+        near = ndimage.gaussian_filter(np.where(inside, image, 0.0), 4)
+        own[notches] = near[notches] / np.maximum(weight[notches], 1e-3)
+    return result
+
+
 def real_changes(
-    images: np.ndarray, mask: np.ndarray, fat_is_bright: bool
+    images: np.ndarray, mask: np.ndarray, fat_is_bright: bool, pixel_mm: float
 ) -> dict[str, np.ndarray]:
     """Return the volunteer's images with single changes, by name."""
     mf, es = np.isin(mask, (2, 3)), np.isin(mask, (1, 4))
@@ -448,6 +484,8 @@ def real_changes(
         "fat dots within MF filled": np.where(dots, local, images),
         "MF smoothed": smoothed_within(images, inner(mf, 2), 3),
         "ES smoothed": smoothed_within(images, core & es, 4),
+        "bright rim beneath the fascia removed": without_rim(images, back, pixel_mm),
+        "notches of the outline filled": without_notches(images, back),
         "both flat": np.where(core, lean, images),
         "both flat, septum drawn, 20%": np.where(core, lean, images) + 0.2 * line * (fat - lean),
     }
@@ -471,10 +509,13 @@ def volunteer(predictor: Predictor, data: Path, *, changed: bool) -> None:
     print("Real volunteer: MF share by level, median shift (mm), Dice ES, MF:", *VOLUNTEER_BANDS)
     for kind, (image, mask, fat_is_bright) in dixon_images(data).items():
         truth = mask_labels(mask)
-        print(f"  {kind:8s} {'by hand':34s}", *(f"{one:.2f}" for one in band_shares(truth)))
+        print(f"  {kind:8s} {'by hand':38s}", *(f"{one:.2f}" for one in band_shares(truth)))
         images = image.array.astype(np.float32)
-        single = changed and kind in ("water", "fat")
-        tests = real_changes(images, mask, fat_is_bright) if single else {"as it is": images}
+        pixel_mm = image.pixel_spacing_mm[0]
+        single = changed and kind in ("water", "fat", "in phase")
+        tests = {"as it is": images}
+        if single:
+            tests = real_changes(images, mask, fat_is_bright, pixel_mm)
         for name, own in tests.items():
             labels = scan_labels(predictor, Volume(own.astype(np.float32), image.affine))
             scores = judged(labels, mask)
@@ -482,12 +523,12 @@ def volunteer(predictor: Predictor, data: Path, *, changed: bool) -> None:
                 np.mean([scores[muscle, side][0] for side in ("left", "right")])
                 for muscle in ("erector_spinae", "multifidus")
             ]
-            moved = shift_mm(labels, truth, image.pixel_spacing_mm[0])
+            moved = shift_mm(labels, truth, pixel_mm)
             cells = (
                 f"{one:.2f} {np.nanmedian(moved[slice(*band)]):+.1f}"
                 for one, band in zip(band_shares(labels), VOLUNTEER_BANDS.values(), strict=True)
             )
-            print(f"  {kind:8s} {name:34s}", " | ".join(cells), "  {:.3f} {:.3f}".format(*dice))
+            print(f"  {kind:8s} {name:38s}", " | ".join(cells), "  {:.3f} {:.3f}".format(*dice))
 
 
 def band_shares(labels: np.ndarray) -> list[float]:

@@ -149,6 +149,15 @@ def learnt():
     return run
 
 
+def test_a_batch_with_a_huge_gradient_does_not_throw_the_weights_back():
+    run = Training(SMALL, loader_of(samples(4), SMALL), [], CPU)
+    images, truth = next(iter(loader_of(samples(4), SMALL).epoch(0)))
+    run._step(1e4 * images, truth, 0.1)
+    moments = [state["exp_avg"] for state in run.optimiser.state.values()]
+    moved = float(torch.stack([one.norm() for one in moments]).norm())
+    assert moved == pytest.approx(0.1 * fit.LARGEST_GRADIENT, rel=1e-3)  # Adam's beta1 is 0.9
+
+
 def test_a_toy_problem_is_learnt(learnt):
     curve = learnt.progress.curve
     assert curve[-1]["training_loss"] < 0.3 * curve[0]["training_loss"]

@@ -208,7 +208,7 @@ def bare(monkeypatch):
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
     monkeypatch.setattr(artefacts, "soft_borders", lambda parts, *_: parts)
     monkeypatch.setattr(slices, "with_surroundings", lambda maps, *_: maps)
-    for name in ("coil_field", "saturation_band", "lateral_saturation"):
+    for name in ("coil_field", "bright_rim", "saturation_band", "lateral_saturation"):
         monkeypatch.setattr(artefacts, name, lambda *_: torch.ones(()))
     unshifted = lambda spacing_mm, down, *_: np.zeros((len(down), 2), int)  # noqa: E731
     monkeypatch.setattr(artefacts, "drawn_shifts_px", unshifted)
@@ -302,6 +302,20 @@ def test_slices_follow_from_the_seed(anatomies):
     assert torch.equal(one.images, same.images)
     assert torch.equal(one.labels, same.labels)
     assert not torch.equal(one.images, other.images)
+
+
+def test_slices_do_not_depend_on_the_number_of_threads(anatomies):
+    before = torch.get_num_threads()
+    drawn = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            small = SHAPE | {"size_px": 64}
+            drawn.append(drawn_pictures(anatomies, np.arange(8), seed=(3,), **small).images)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*drawn)
 
 
 def test_slices_are_finite_standardised_and_labelled(anatomies):
@@ -425,6 +439,23 @@ def test_lateral_saturation_darkens_the_flanks_and_spares_the_spine():
     assert (darkest < 0.75).all()
     assert (left[:, x > 90].amin(1) < 0.75).all()
     assert torch.equal(artefacts.lateral_saturation(NEAR, Drawing(1.0)), torch.ones(6, 100, 100))
+
+
+def test_a_bright_rim_is_brightest_in_fat_and_fades_in_the_muscle_beneath():
+    fat = torch.zeros((400, 100, 100), dtype=torch.bool)
+    fat[:, 60:] = True
+    rim = artefacts.bright_rim(fat, 1.2, np.random.default_rng(4))
+    bright = rim.flatten(1).amax(1) > 1
+    assert bright.float().mean() == pytest.approx(artefacts.RIM_SHARE, abs=0.08)
+    assert torch.equal(rim[~bright], torch.ones_like(rim[~bright]))
+    gain = rim[bright][:, 99, 50] - 1
+    low, high = artefacts.RIM_GAIN
+    assert low <= gain.min() < 0.2 < 0.7 < gain.max() <= high
+    share = ((rim[bright][:, :60, 50] - 1) / gain[:, None]).flip(1)  # from the fascia to the front
+    assert (share[:, 0] > 0.75).all()
+    assert (share.diff(dim=1) <= 1e-6).all()
+    assert share[:, 6].max() < 0.75  # 8 mm deep
+    assert share[:, 24:].max() < 1e-6  # 29 mm
 
 
 def test_a_small_field_of_view_is_a_square_about_the_spine():

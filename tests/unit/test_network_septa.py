@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.network import septa
@@ -103,6 +104,23 @@ def test_fat_lines_lie_within_muscles_and_most_of_a_muscle_stays_lean(maps):
     assert shares[0] == pytest.approx(septa.LINED_SHARE["multifidus"], abs=0.2)
     assert shares[1] == pytest.approx(septa.LINED_SHARE["erector_spinae"], abs=0.2)
     assert fat[muscle > 0].mean() < 0.08
+
+
+def test_fat_in_muscles_has_compact_islands_beside_lines_and_dots(monkeypatch):
+    """A disc of 2 mm fits into an island, and hardly ever into a line or dot."""
+    muscle = torch.full((40, 160, 160), 7, dtype=torch.uint8)  # 92 cm2
+    monkeypatch.setattr(septa, "LINE_FAT", (0.6, 0.6))
+
+    def compact():
+        fat = fat_lines(muscle, np.random.default_rng(2), torch.Generator().manual_seed(2)) > 0.4
+        eroded = (ndimage.binary_erosion(one, np.ones((4, 4), bool)) for one in fat.numpy())
+        return np.mean([ndimage.label(one)[1] for one in eroded])
+
+    with_islands = compact()
+    assert 3 < with_islands < 10
+    monkeypatch.setattr(septa, "ISLAND_RIM", 90.0)
+    monkeypatch.setattr(septa, "ISLAND_CORE", 91.0)
+    assert compact() < with_islands / 5
 
 
 def test_even_fat_shows_no_step_between_the_muscles_and_keeps_their_mean():

@@ -60,6 +60,8 @@ def from_mm(tissues, values):
         ("iliolumbar_ligaments", {Tissue.LIGAMENT}, LOOSE_FAT),
         ("laminar_fat", {Tissue.EPIDURAL_FAT}, MULTIFIDI),
         ("fat_behind_quadratus", {Tissue.VISCERAL_FAT}, BETWEEN),
+        ("smooth_back", set(BACK), (*LOOSE_FAT, Tissue.SEPTUM, Tissue.FASCIA)),
+        ("dents", {Tissue.FAT}, (*BACK, Tissue.SEPTUM, Tissue.FASCIA)),
     ],
 )
 def test_a_structure_is_of_its_tissue_and_replaces_nothing_but_what_may_lie_there(
@@ -184,6 +186,40 @@ def test_islands_of_fat_lie_between_quadratus_and_erector_spinae(sections):
     assert np.mean(lost) < 0.08
 
 
+def test_dents_are_shallow_and_lie_at_the_back_of_both_muscles_wherever_their_septum_ends(sections):
+    _, before, after = drawn(sections, "dents")
+    lost, hit = [], set()
+    for tissues, painted in zip(before[:, 1], after[:, 1], strict=True):
+        new = tissues != painted
+        hit |= set(tissues[new].tolist())
+        deep_mm = from_mm(tissues, (*AROUND, Tissue.EPIDURAL_FAT))[new]
+        assert deep_mm.max() < 8
+        lost.append(new.sum() / np.isin(tissues, BACK).sum())
+    assert {*ERECTORS, *MULTIFIDI} <= hit
+    assert 0.005 < np.mean(lost) < 0.08
+
+
+def test_notches_at_the_back_are_filled_with_the_muscle_beside_them(sections):
+    _, before, after = drawn(sections, "smooth_back")
+    for tissues, painted in zip(before[:, 1], after[:, 1], strict=True):
+        new = tissues != painted
+        for value in BACK:
+            own = new & (painted == value)
+            others = [other for other in BACK if other != value]
+            nearer = from_mm(tissues, [value])[own] <= from_mm(tissues, others)[own]
+            assert nearer.all()
+            assert from_mm(tissues, [value])[own].max(initial=0) < 10
+    # A notch of 8 mm in a muscle's straight back is filled, one of 24 mm is not.
+    for wide_px, filled in ((10, True), (30, False)):
+        block = np.full((LAYERS, *X.shape), Tissue.FAT, np.uint8)
+        block[:, (Y > 30) & (Y < 60) & (X > 10) & (X < 90)] = ERECTORS[1]
+        notch = (Y[:, 0] > 50) & (Y[:, 0] < 60), np.abs(np.arange(len(X)) - 320) < wide_px / 2
+        block[:, np.ix_(*notch)[0], np.ix_(*notch)[1]] = Tissue.FAT
+        surroundings.smooth_back(Section(block, 3.0, np.random.default_rng()))
+        share = (block[1][np.ix_(*notch)] == ERECTORS[1]).mean()
+        assert (share > 0.8) == filled
+
+
 def test_structures_are_drawn_as_often_as_stated_and_only_at_their_levels(sections, monkeypatch):
     seen = []
     noted = tuple(
@@ -201,15 +237,18 @@ def test_structures_are_drawn_as_often_as_stated_and_only_at_their_levels(sectio
         assert len(own) / within == pytest.approx(share, abs=0.2 if within < 80 else 0.1)
 
 
-def test_labels_lose_fat_and_nothing_else_and_the_order_of_fat_stays(sections):
+def test_labels_become_fat_and_nothing_else_and_the_order_of_fat_stays(sections, monkeypatch):
     levels, maps = sections
+    filling = surroundings.smooth_back
+    kept = tuple(one for one in surroundings.STRUCTURES if one[0] is not filling)
+    monkeypatch.setattr(surroundings, "STRUCTURES", kept)
     after = with_surroundings(maps.clone(), levels, np.random.default_rng(3))
     assert torch.equal(after[:, LAYERS], maps[:, LAYERS])
     labels = maps[:, :LAYERS] <= LABEL_VALUES[-1]
     labels &= maps[:, :LAYERS] > 0
     changed = labels & (after != maps)[:, :LAYERS]
     assert set(maps[:, :LAYERS][changed].tolist()) <= {*MULTIFIDI, *QUADRATI, *ERECTORS}
-    fat = {int(Tissue.EPIDURAL_FAT), int(Tissue.VISCERAL_FAT)}
+    fat = {int(Tissue.EPIDURAL_FAT), int(Tissue.VISCERAL_FAT), int(Tissue.FAT)}
     assert set(after[:, :LAYERS][changed].tolist()) == fat
     gained = (after[:, :LAYERS] <= LABEL_VALUES[-1]) & (after != maps)[:, :LAYERS]
     assert not gained.any()

@@ -82,17 +82,17 @@ MOSTLY_FAT = tuple(tissue for tissue, (water, *_, fat) in WATER_AND_FAT.items() 
 
 FREE = "free"
 SEQUENCES = {  # name: relative frequency
-    "t1": 0.18,
-    "t2": 0.22,
+    "t1": 0.17,
+    "t2": 0.20,
     "proton_density": 0.06,
     "stir": 0.09,
     "t2_fat_saturated": 0.06,
     "t1_fat_saturated": 0.04,
     "dixon_water": 0.09,
     "dixon_fat": 0.06,
-    "in_phase": 0.04,
+    "in_phase": 0.08,
     "opposed_phase": 0.05,
-    FREE: 0.11,
+    FREE: 0.10,
 }
 LOG_TISSUE_SD = 0.12  # SD of the logarithm of a tissue's signal between slices
 LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times

@@ -5,7 +5,8 @@ is an image with its labels that is drawn from a section. Coordinates in mm: (ri
 picture, (x, y) in the section, x to the right and y down, both from the middle.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,6 +224,21 @@ class Pictures:
     contrasts: list[Contrast]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread of the processor inside, then in as many as before.
+
+    A function of many pixels is rounded differently at the ends of the parts that torch gives its threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def drawn_pictures(
     anatomies: Anatomies,
     numbers: np.ndarray,
@@ -248,7 +264,7 @@ def drawn_pictures(
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     maps = anatomies.sections(numbers)
-    surroundings, field = (np.random.default_rng([*seed, key]) for key in (74, 73))
+    surroundings, field, rim = (np.random.default_rng([*seed, key]) for key in (74, 73, 75))
     maps = with_surroundings(maps, anatomies.levels[numbers], surroundings).to(device)
     maps = with_hidden_septa(maps, rng, generator)
     n = len(numbers)
@@ -275,6 +291,8 @@ def drawn_pictures(
     images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0]
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images *= artefacts.lateral_saturation(centres, field)
+    outer_fat = _read(maps[:, MIDDLE_LAYER, None], _cells(centres))[:, 0] == Tissue.FAT
+    images *= artefacts.bright_rim(outer_fat, spacing_mm, rim)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
     images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
     images = artefacts.noisy(images, rng, generator)

@@ -28,6 +28,8 @@ LINED_SHARE = {
 LINE_FAT = (0.1, 0.7)
 LINE_CELLS_PX = ((12, 40), (7, 9))  # subpixels across and along: lines; dots
 LINE_WIDTH = 0.12  # in units of the random field, whose SD is about 1
+# Islands of fat of 3 to 6 mm: subpixels per point of a random field of SD 1, its value at their rim and core.
+ISLAND_CELL_PX, ISLAND_RIM, ISLAND_CORE = 10, 1.0, 1.6
 # In EVEN_SHARE of the slices, erector spinae and multifidus have one fat fraction, which varies smoothly
 # across both: SD of its logarithm, and subpixels per point of the field.
 EVEN_SHARE, EVEN_SD, EVEN_CELL_PX = 0.4, 0.4, 8
@@ -127,9 +129,9 @@ def with_even_fat(
 def fat_lines(
     muscle: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return the fat fraction of lines and dots in muscles, 0-1, float32 (batch, rows, columns).
+    """Return the fat fraction of lines, dots and islands in muscles, 0-1, float32 (batch, rows, columns).
 
-    It falls towards 0 beside a line, and is 0 outside muscles. Lines run mostly from front to back,
+    It falls towards 0 beside them, and is 0 outside muscles. Lines run mostly from front to back,
     along the rows' axis, like the septum between multifidus and erector spinae. muscle: label of
     each pixel, integer, same shape, 0 outside. rng, generator: random numbers of NumPy (which
     muscles have lines) and of PyTorch, on the device of muscle (where they run).
@@ -146,5 +148,10 @@ def fat_lines(
         field = functional.interpolate(field, size=(rows, columns), mode="bilinear")
         line, presence = field.unbind(1)
         total = torch.maximum(total, torch.exp(-line.abs() / LINE_WIDTH) * presence.clamp(0, 1))
+    size = (n, 1, rows // ISLAND_CELL_PX + 2, columns // ISLAND_CELL_PX + 2)
+    field = torch.randn(size, generator=generator, device=muscle.device)
+    field = functional.interpolate(field, size=(rows, columns), mode="bilinear")[:, 0]
+    islands = (field - ISLAND_RIM) / (ISLAND_CORE - ISLAND_RIM)
+    total = torch.maximum(total, islands.clamp(0, 1))
     depths = torch.from_numpy(depth).to(muscle.device)
     return total * depths.gather(1, muscle.flatten(1).long()).view(muscle.shape)

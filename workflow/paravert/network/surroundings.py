@@ -14,7 +14,13 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-from scipy.ndimage import minimum_filter1d, uniform_filter, uniform_filter1d
+from scipy.ndimage import (
+    binary_closing,
+    distance_transform_edt,
+    minimum_filter1d,
+    uniform_filter,
+    uniform_filter1d,
+)
 
 from paravert.anatomy import LABEL_VALUES, LABELS, SIDES, label_value
 from paravert.synthesis.anatomies import LAYERS, SIZE_PX, SPACING_MM
@@ -26,6 +32,8 @@ Y_MM = X_MM + BEHIND_SPINE_MM
 # Scale of the laminar fat's width relative to the square root of the multifidus' area, and pixels
 # over which the width varies.
 RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
+NOTCH_PX = 8  # half the width of the notches that `smooth_back` fills
+_DISC = np.hypot(*np.ogrid[-NOTCH_PX : NOTCH_PX + 1, -NOTCH_PX : NOTCH_PX + 1]) <= NOTCH_PX
 TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them
 
 LOOSE_FAT = (Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT, Tissue.FAT)
@@ -344,6 +352,54 @@ def laminar_fat(section: Section) -> None:
     section.paint(rim, (rows.start, columns.start), Tissue.EPIDURAL_FAT, MULTIFIDI)
 
 
+def smooth_back(section: Section) -> None:
+    """Fill notches in the posterior outline of erector spinae and multifidus with the nearest of them.
+
+    On both sides, notches of up to 13 mm in width, such as the one where their septum ends: fat, fascia
+    and septum there become labels, in place.
+    """
+    rows, columns = _window((-110, 110), (25, 110))
+    part = section.tissues[:, rows, columns]
+    middle = X_MM[columns].searchsorted(0.0)
+    soft = _is_any((*LOOSE_FAT, Tissue.SEPTUM, Tissue.FASCIA))
+    for layer in part:
+        for side in (layer[:, :middle], layer[:, middle:]):
+            muscle = _is_any(BACK)[side]
+            if not muscle.any():
+                continue
+            closed = binary_closing(np.pad(muscle, NOTCH_PX), _DISC)[
+                NOTCH_PX:-NOTCH_PX, NOTCH_PX:-NOTCH_PX
+            ]
+            behind = np.arange(len(side))[:, None] > np.nonzero(muscle)[0].mean()
+            filled = closed & ~muscle & behind & soft[side]
+            nearest = distance_transform_edt(~muscle, return_distances=False, return_indices=True)
+            side[filled] = side[tuple(nearest)][filled]
+
+
+def dents(section: Section) -> None:
+    """Press a broad, shallow dent of fat into the back of erector spinae or multifidus on both sides.
+
+    It lies anywhere in the medial part, wherever the septum ends: between longissimus and iliocostalis or
+    between parts of the longissimus. The labels, septum and fascia there become Tissue.FAT, in place.
+    """
+    rng = section.rng
+    rows, columns = _window((-110, 110), (25, 110))
+    labels = _is_any(BACK)[section.tissues[LAYERS // 2, rows, columns]]
+    hind = len(labels) - 1 - labels[::-1].argmax(0)
+    place, wide, deep = rng.uniform(0.15, 0.6), rng.uniform(4, 12), rng.uniform(1.5, 6)
+    for side in (1, -1):
+        shown = np.flatnonzero(labels.any(0) & (side * X_MM[columns] > 0))
+        if len(shown) < 20:
+            continue
+        order = shown[::side]
+        column = order[int(np.clip(place + rng.normal(0, 0.04), 0.1, 0.7) * len(order))]
+        centre = X_MM[columns][column], Y_MM[rows][hind[column]] + 1.0
+        mask, corner = _ellipse(
+            centre, section.size * np.array((wide, deep)), side * rng.uniform(-20, 20)
+        )
+        section.paint(mask, corner, Tissue.FAT, (*BACK, Tissue.SEPTUM, Tissue.FASCIA))
+
+
 # Each structure with the share of the sections that have it, and the vertebral levels (1.0 mid L1, 1.5 the disc
 # L1/2) at which they lie.
 STRUCTURES: tuple[tuple[Callable[[Section], None], float, tuple[float, float]], ...] = (
@@ -355,5 +411,7 @@ STRUCTURES: tuple[tuple[Callable[[Section], None], float, tuple[float, float]], 
     (sacroiliac_fat, 0.7, (4.8, 7.0)),
     (iliolumbar_ligaments, 0.5, (4.5, 5.4)),
     (laminar_fat, 0.25, (0.0, 5.6)),
+    (smooth_back, 0.35, (0.0, 5.6)),
+    (dents, 0.5, (0.0, 5.0)),
     (fat_behind_quadratus, 0.5, (0.6, 4.6)),
 )
