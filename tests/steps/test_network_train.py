@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import resource
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -199,6 +200,33 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
         Training(other, loader_of(some, other), [], CPU).run(checkpoint)
     with pytest.raises(InputError, match="other settings, data or code"):
         Training(SMALL, loader_of(some, SMALL), [], CPU, made_of="other data").run(checkpoint)
+
+
+def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
+    path = tmp_path / "model.checkpoint"
+    fit.write_checkpoint(path, {"batch": 3}, "these data")
+    assert fit.read_checkpoint(path, "these data") == {"batch": 3}
+    whole = path.read_bytes()
+    for content in (b"", b"text", b"\xff" * 64, whole[:-1], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="damaged.*; delete the file to start the training"):
+            fit.read_checkpoint(path, "these data")
+    torch.save([1], path)  # of another program
+    with pytest.raises(InputError, match="other settings, data or code"):
+        fit.read_checkpoint(path, "these data")
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_old_one_and_is_told_as_such(tmp_path):
+    path = tmp_path / "model.checkpoint"
+    fit.write_checkpoint(path, {"batch": 3}, "these data")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # instead of a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            fit.write_checkpoint(path, {"weights": torch.zeros(10_000)}, "these data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert fit.read_checkpoint(path, "these data") == {"batch": 3}
 
 
 def test_a_time_budget_ends_the_training():
