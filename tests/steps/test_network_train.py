@@ -5,6 +5,7 @@ import json
 import re
 import resource
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,7 @@ SMALL = loop_settings(
     learning_rate=0.01,
 )
 CPU = torch.device("cpu")
+MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(autouse=True)
@@ -526,6 +528,16 @@ def test_training_and_validation_are_of_different_people(tmp_path):
         draw_anatomies(out=table, people=2, seed=5)
     with pytest.raises(InputError, match="the same people"):
         pretrain(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
+
+
+def test_a_model_is_not_calibrated_on_the_people_that_it_learnt_from(tmp_path):
+    table, model = tmp_path / "training.parquet", tmp_path / "model.safetensors"
+    table.write_bytes(b"people")
+    shipped = json.loads((MODELS / "synthetic.json").read_text())
+    card = shipped | {"data": {"anatomies_sha256": file_sha256(table)}}
+    model.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="model.safetensors was trained on these people"):
+        calibrate_network(model, table, model)
 
 
 def test_a_mean_with_the_start_needs_a_start(tmp_path):
