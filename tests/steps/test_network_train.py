@@ -360,6 +360,15 @@ def test_masks_of_some_muscles_keep_the_accuracy_of_the_others(tmp_path, learnt,
     assert card["validation_iou_of_start"]["multifidus left"]["median_iou"] > 0.6
 
 
+def test_a_network_from_scratch_needs_each_muscle_and_side_in_some_mask(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
+    masks(tmp_path, lambda array: np.where((array == 3) | (array == 6), 0, array))
+    told = "the quadratus lumborum left, erector spinae right; name a model that knows it"
+    with pytest.raises(InputError, match=f"truth: no mask to train on contains {told}"):
+        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
 def test_a_mask_is_completed_by_what_a_model_finds_in_its_background():
     image, truth = disc_stack(1)
     drawn = np.array([label.value != 3 for label in LABELS])
@@ -430,7 +439,7 @@ def test_a_training_is_not_resumed_with_other_masks(tmp_path, monkeypatch):
     }
     given = ([convert], tmp_path / "subjects", tmp_path / "m.safetensors")
     kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
-    masks(tmp_path, lambda array: np.where(array == 8, 0, array))
+    masks(tmp_path, lambda array: np.roll(array, 1, axis=1))
     with pytest.raises(InputError, match="other settings, data or code"):
         train(*given, **settings)
 
