@@ -26,7 +26,6 @@ from paravert.errors import Caution, Reason
 
 DIFFER = Caution.REAL_WORLD_VALUES_DIFFER
 ALONE = Plan(slices=1)
-EXCLUDED = (Caution.NON_AXIAL_EXCLUDED,)
 
 
 def scale(slope, intercept=0.0):
@@ -79,13 +78,17 @@ PLACES = (
         images="image.nii.gz",
     ),
     *(
-        good(f"sagittal slices {where}", together(series(), series(plan, "sagittal")), *cautions)
-        for where, plan, cautions in (
-            ("of 40,000 columns", replace(SAGITTAL, rows=2, columns=40_000), EXCLUDED),
+        good(
+            f"sagittal slices {where}",
+            together(series(), series(plan, "sagittal")),
+            Caution.NON_AXIAL_EXCLUDED,
+            Caution.SAGITTAL_NOT_USED,
+        )
+        for where, plan in (
+            ("of 40,000 columns", replace(SAGITTAL, rows=2, columns=40_000)),
             (
                 "whose pixels lie beyond 3 m",
                 replace(SAGITTAL, columns=90, column_spacing=10.0, centre=(0, 2700, 0)),
-                (*EXCLUDED, Caution.SAGITTAL_NOT_USED),
             ),
         )
     ),

@@ -166,6 +166,12 @@ PLANES = (
         "a sagittal series without pixel spacing beside",
         together(series(), series(SAGITTAL, "sagittal", edit=values(PixelSpacing=None))),
         Caution.NON_AXIAL_EXCLUDED,
+        Caution.SAGITTAL_NOT_USED,
+    ),
+    good(
+        "a sagittal series without orientation beside",
+        together(series(), series(SAGITTAL, "sagittal", edit=values(ImageOrientationPatient=None))),
+        Caution.NON_IMAGE_IGNORED,
     ),
     good(
         "a sagittal series without pixels beside",
@@ -295,6 +301,7 @@ AMBIGUOUS = (
             ),
         ),
         Caution.NON_AXIAL_EXCLUDED,
+        Caution.SAGITTAL_NOT_USED,
     ),
 )
 

@@ -353,10 +353,34 @@ def test_a_corrected_file_of_points_makes_the_levels_of_its_subject_anew(convert
         file.write_text("\n".join(text.splitlines()[:4]))
         found(converted)
         assert "1 computed, 1 held" in caplog.text
-    file.rename(converted / "away.csv")  # offline: what is finished stays
-    assert found(converted)["A"].level_position.notna().all()
-    (converted / "away.csv").rename(file)
     file.write_text(text)
+
+
+def test_levels_of_points_stay_while_points_and_images_are_away_and_not_without_points_alone(
+    converted,
+):
+    points, images = converted / "points.csv", converted / "phantoms"
+    found(converted)
+    points.rename(converted / "away.csv")
+    images.rename(converted / "away")  # offline: what is finished stays
+    assert found(converted)["A"].level_position.notna().all()
+    assert not outcomes(converted)["A"].warnings
+    (converted / "away").rename(images)
+    assert found(converted)["A"].level_position.isna().all()
+    assert outcomes(converted)["A"].warnings == ("levels-not-used",)
+    (converted / "away.csv").rename(points)
+    assert found(converted)["A"].level_position.notna().all()
+
+
+def test_a_misspelt_file_of_points_in_a_finished_study_is_told(converted):
+    sheet = converted / "sheet.csv"
+    text = sheet.read_text()
+    found(converted)
+    lines = text.splitlines()
+    sheet.write_text("\n".join([*lines[:2], f"{lines[2]}pionts.csv"]))
+    found(converted)
+    assert outcomes(converted)["B"].warnings == ("levels-not-used",)
+    sheet.write_text(text)
 
 
 def test_points_that_cannot_be_used_are_a_warning(converted):

@@ -3,7 +3,9 @@
 import itertools
 import json
 import re
+import resource
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +46,7 @@ SMALL = loop_settings(
     learning_rate=0.01,
 )
 CPU = torch.device("cpu")
+MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +213,33 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
         Training(SMALL, loader_of(some, SMALL), [], CPU, made_of="other data").run(checkpoint)
 
 
+def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
+    path = tmp_path / "model.checkpoint"
+    fit.write_checkpoint(path, {"batch": 3}, "these data")
+    assert fit.read_checkpoint(path, "these data") == {"batch": 3}
+    whole = path.read_bytes()
+    for content in (b"", b"text", b"\xff" * 64, whole[:-1], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="damaged.*; delete the file to start the training"):
+            fit.read_checkpoint(path, "these data")
+    torch.save([1], path)  # of another program
+    with pytest.raises(InputError, match="other settings, data or code"):
+        fit.read_checkpoint(path, "these data")
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_old_one_and_is_told_as_such(tmp_path):
+    path = tmp_path / "model.checkpoint"
+    fit.write_checkpoint(path, {"batch": 3}, "these data")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # instead of a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            fit.write_checkpoint(path, {"weights": torch.zeros(10_000)}, "these data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert fit.read_checkpoint(path, "these data") == {"batch": 3}
+
+
 def test_a_time_budget_ends_the_training():
     budget = Settings(**{**vars(SMALL), "epochs": 1, "minutes": 0.01})
     run = Training(budget, loader_of(samples(1), budget), [], CPU)
@@ -339,6 +369,15 @@ def test_masks_of_some_muscles_keep_the_accuracy_of_the_others(tmp_path, learnt,
     assert card["validation_iou_of_start"]["multifidus left"]["median_iou"] > 0.6
 
 
+def test_a_network_from_scratch_needs_each_muscle_and_side_in_some_mask(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
+    masks(tmp_path, lambda array: np.where((array == 3) | (array == 6), 0, array))
+    told = "the quadratus lumborum left, erector spinae right; name a model that knows it"
+    with pytest.raises(InputError, match=f"truth: no mask to train on contains {told}"):
+        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
 def test_a_mask_is_completed_by_what_a_model_finds_in_its_background():
     image, truth = disc_stack(1)
     drawn = np.array([label.value != 3 for label in LABELS])
@@ -409,7 +448,7 @@ def test_a_training_is_not_resumed_with_other_masks(tmp_path, monkeypatch):
     }
     given = ([convert], tmp_path / "subjects", tmp_path / "m.safetensors")
     kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
-    masks(tmp_path, lambda array: np.where(array == 8, 0, array))
+    masks(tmp_path, lambda array: np.roll(array, 1, axis=1))
     with pytest.raises(InputError, match="other settings, data or code"):
         train(*given, **settings)
 
@@ -507,6 +546,16 @@ def test_training_and_validation_are_of_different_people(tmp_path):
         draw_anatomies(out=table, people=2, seed=5)
     with pytest.raises(InputError, match="the same people"):
         pretrain(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
+
+
+def test_a_model_is_not_calibrated_on_the_people_that_it_learnt_from(tmp_path):
+    table, model = tmp_path / "training.parquet", tmp_path / "model.safetensors"
+    table.write_bytes(b"people")
+    shipped = json.loads((MODELS / "synthetic.json").read_text())
+    card = shipped | {"data": {"anatomies_sha256": file_sha256(table)}}
+    model.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="model.safetensors was trained on these people"):
+        calibrate_network(model, table, model)
 
 
 def test_a_mean_with_the_start_needs_a_start(tmp_path):

@@ -32,6 +32,7 @@ SETTINGS = {"format": 1, **asdict(ModelSettings(SMALL, 3.0, LINES))}
 CARD = {
     "note": "Not real.",
     "trained_on": "wax",
+    "weights_sha256": "0" * 64,
     "settings": {"architecture": asdict(SMALL), "size_px": 64},
 }
 
@@ -208,6 +209,7 @@ CARDS = {
     "note a number": (CARD | {"note": 1}, "without note, expected a text"),
     "no trained_on": (without("trained_on"), "without trained_on, expected a text"),
     "trained_on null": (CARD | {"trained_on": None}, "without trained_on"),
+    "no hash": (without("weights_sha256"), "without weights_sha256, expected a text"),
     "no architecture": (without("settings", "architecture"), "no whole architecture, expected"),
     "no width": (without("settings", "architecture", "width"), "no whole architecture, expected"),
     "no size": (without("settings", "size_px"), "size_px None, expected a number of pixels"),
@@ -232,13 +234,16 @@ def test_a_whole_card_is_read_and_an_absent_one_told(tmp_path):
     assert "the model's card may not be read (Is a directory)" in told_of(read_card, model)
     model.with_suffix(".json").rmdir()
     model.with_suffix(".json").write_text(json.dumps(CARD))
-    assert read_card(model) == Card("Not real.", "wax", SMALL, 64)
+    assert read_card(model) == Card("Not real.", "wax", "0" * 64, SMALL, 64)
 
 
 def test_the_card_of_another_network_is_told(tmp_path):
     model = write_model(tmp_path / "a.safetensors", {"paravert": json.dumps(SETTINGS)})
     card = model.with_suffix(".json")
-    card.write_text(json.dumps(CARD))
+    card.write_text(json.dumps(CARD | {"weights_sha256": file_sha256(model)}))
     check_card(model)
     card.write_text(json.dumps(with_settings(architecture=asdict(SMALL) | {"width": 3})))
     assert "the card of another model" in told_of(check_card, model)
+    card.write_text(json.dumps(CARD))  # same architecture, other weights
+    told = f"{card}: the card of another model (weights_sha256 {'0' * 64}), expected that of a.safe"
+    assert told_of(check_card, model).startswith(told)

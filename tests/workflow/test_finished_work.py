@@ -93,6 +93,20 @@ def test_images_that_are_offline_lose_nothing(study):
     assert ["images-offline" in ledger.warnings[name] for name in SUBJECTS] == [True] * 3
 
 
+def test_labels_that_are_corrected_while_the_images_are_offline_are_told_at_the_end(study):
+    mask = study.folder / "corrected/A/stack-01.nii.gz"
+    mask.parent.mkdir(parents=True)
+    shutil.copy(study.folder / "results/subjects/A/labels/stack-01.nii.gz", mask)
+    (study.folder / "images").rename(study.folder / "away")
+    shutil.rmtree(study.folder / "results/logs")
+    done = study.gather()
+    assert computed(study) == {}
+    told = "corrected: changes are not read while the images are away: A"
+    assert told in done.stderr.splitlines()[-3:]
+    (study.folder / "away").rename(study.folder / "images")
+    assert "convert_dicom" in study.planned("--", LEDGER)
+
+
 def test_the_report_is_written_from_shard_tables_alone(study):
     """They were copied one after the other, in any order, and nothing else was."""
     before = cohort_tables(study)

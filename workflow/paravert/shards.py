@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -114,6 +114,7 @@ def work_after(
     applies: Callable[[str], bool] | None = None,
     own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
+    away: Collection[str] = (),
     besides: Mapping[str, Path] | None = None,
 ) -> None:
     """Run a step for each subject that the previous step analysed, and write the shard's table.
@@ -128,9 +129,10 @@ def work_after(
     function of a subject's name that returns whether its result depends on `settings`; None if
     every result does. own: {subject: settings on which its result alone depends}, whatever
     `applies` returns. files: {subject: path of a further input file, "" for none}; its size and
-    time count as a setting. While it cannot be read, a stored result that was made from the same
-    result of the previous step is kept, even if settings changed; otherwise `do` runs. besides:
-    {step: shard table} of the steps in `Step.besides`; their results count as settings.
+    time count as a setting. away: subjects whose images are away. While the file of one of these
+    cannot be read either, a stored result that was made from the same result of the previous step
+    is kept, even if settings changed; otherwise `do` runs. besides: {step: shard table} of the
+    steps in `Step.besides`; their results count as settings.
 
     The fingerprint of a result is a digest of the step's name and version, the previous step's
     result and all these settings. A subject whose stored result has the same fingerprint and
@@ -147,6 +149,7 @@ def work_after(
         applies,
         own or {},
         files or {},
+        away,
         besides or {},
     )
 
@@ -199,6 +202,7 @@ def _run_after(
     applies: Callable[[str], bool] | None,
     own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
+    away: Collection[str] = (),
     besides: Mapping[str, Path] | None = None,
 ) -> None:
     own, states = own or {}, file_states(files or {})
@@ -220,8 +224,8 @@ def _run_after(
         return with_subjects(used, *({s: v[s] for s in [subject] if s in v} for v in (own, states)))
 
     tasks, outcomes = tasks_after(shard_table, depends_on)
-    away = {subject for subject in states if not os.access(files[subject], os.R_OK)}
-    tasks = [replace(task, inputs_away=task.subject in away) for task in tasks]
+    lost = {name for name in states if name in away and not os.access(files[name], os.R_OK)}
+    tasks = [replace(task, inputs_away=task.subject in lost) for task in tasks]
     _write(shard, results(shard, shard.jobs(tasks)), len(tasks), made_from, out, outcomes)
 
 

@@ -127,7 +127,11 @@ def corrected_labels():
     if found:
         logger.info(f"corrected labels: {some_of(list(found))}")
     expected = f"expected folders of NIfTI files, named as the scans of {file.name}"
-    return found, [f"{CORRECTED}: not used: {some_of(others)}; {expected}"] if others else []
+    doubts = [f"{CORRECTED}: not used: {some_of(others)}; {expected}"] if others else []
+    if away := [scan for scan in found if plan.images_away(SCANS[scan])]:
+        told = "changes are not read while the images are away"
+        doubts.append(f"{CORRECTED}: {told}: {some_of(away)}")
+    return found, doubts
 
 
 def ratings_doubts():

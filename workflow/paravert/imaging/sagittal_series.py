@@ -12,7 +12,7 @@ from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import LPS_TO_RAS, columns_first, rearranged
 from paravert.imaging.image_stack import compact_array
 from paravert.imaging.parallel_frames import group_frames
-from paravert.imaging.series import frame_fault
+from paravert.imaging.series import frame_fault, orientation_fault
 from paravert.imaging.volume import Volume
 from paravert.tables import STIR, T1, T2
 
@@ -30,11 +30,12 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason)
     if none can be used. The volume's array is (slices, rows, columns): slices from left to right,
     rows towards the feet, columns towards the back. Of a series of several stacks, the volume is
-    the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all without
-    fault by `frame_fault` and with a normal within 30 degrees of left-right. A series can be used if its
-    frame of reference (0020,0052) is known and that of all axial slices, its slices form stacks no
-    larger than a patient, and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others (the class
-    of the first slice counts); of one class, the one with most slices.
+    the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all with a
+    valid orientation and a normal within 30 degrees of left-right. A series can be used if its frame of
+    reference (0020,0052) is known and that of all axial slices, its slices are without fault by
+    `frame_fault` and form stacks no larger than a patient, and their pixels can be read. Of several such
+    series: T2, otherwise T1, STIR, others (the class of the first slice counts); of one class, the one
+    with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:
@@ -58,10 +59,10 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
 
 
 def _is_sagittal(frames: Sequence[Frame]) -> bool:
-    """Return whether a series consists of sagittal slices, with valid attributes."""
+    """Return whether a series consists of sagittal slices, with valid orientations."""
     if len(frames) < LEAST_SLICES or any("LOCALIZER" in frame.image_type for frame in frames):
         return False
-    if any(frame_fault(frame) for frame in frames):
+    if any(orientation_fault(frame) for frame in frames):
         return False
     normals = np.cross([f.directions[0] for f in frames], [f.directions[1] for f in frames])
     return bool((np.abs(normals[:, 0]) >= LEAST_COSINE).all())
@@ -73,6 +74,8 @@ def _worth(frames: Sequence[Frame]) -> tuple[int, int]:
 
 def _volume(frames: Sequence[Frame]) -> Volume:
     """Return the largest stack of a series. Raises SubjectFault if it cannot be read."""
+    if fault := next(filter(None, map(frame_fault, frames)), None):
+        raise fault
     stacks, _ = stack_frames(group_frames(frames))
     stack = max(stacks, key=lambda one: len(one.frames))
     check_extent(stack)

@@ -176,7 +176,7 @@ def _no_axial(series: dict[str, list[Frame]], planes: dict[str, SeriesPlane]) ->
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
         frames = (frame for own in series.values() for frame in own)
-        return frame_fault(next(frame for frame in frames if _orientation_fault(frame)))
+        return frame_fault(next(frame for frame in frames if orientation_fault(frame)))
     names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
     listed = ", ".join(f"{found[kind]} {name}" for kind, name in names.items() if found[kind])
     tilts = [tilt for plane in planes.values() for tilt in plane.tilts_deg]
@@ -256,7 +256,7 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
         return SeriesPlane(LOCALIZER)
-    placed = [frame for frame in own if _orientation_fault(frame) is None]
+    placed = [frame for frame in own if orientation_fault(frame) is None]
     if not placed:
         return SeriesPlane(NOWHERE)
     tilts = _tilts_deg(placed)
@@ -283,7 +283,7 @@ def plane_name(kind: str, frames: Sequence[Frame]) -> str:
         return kind
     if kind == NOWHERE:
         return UNKNOWN
-    placed = [frame for frame in frames if _orientation_fault(frame) is None]
+    placed = [frame for frame in frames if orientation_fault(frame) is None]
     normals = [cranial_normal(frame.right, frame.down) for frame in placed]
     return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
 
@@ -319,7 +319,7 @@ def _series_rows(
 
 
 def _spacing_mm(frames: Sequence[Frame]) -> float | None:
-    placed = [f for f in frames if _orientation_fault(f) is None and _position_fault(f) is None]
+    placed = [f for f in frames if orientation_fault(f) is None and _position_fault(f) is None]
     if not placed:
         return None
     normal = np.cross(placed[0].right, placed[0].down)
@@ -372,14 +372,18 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
             f"{frame.rows} x {frame.columns} pixels, expected at most {MOST_VOXELS_ALONG} along a side",
         )
     return (
-        _orientation_fault(frame)
+        orientation_fault(frame)
         or _position_fault(frame)
         or _spacing_fault(frame)
         or _rescale_fault(frame)
     )
 
 
-def _orientation_fault(frame: Frame) -> SubjectFault | None:
+def orientation_fault(frame: Frame) -> SubjectFault | None:
+    """Return the fault of a slice's orientation, for the caller to raise; None if it is valid.
+
+    frame: attributes of the slice. Valid: two directions of length 1, 90 degrees apart.
+    """
     tag = "ImageOrientationPatient (0020,0037)"
     if frame.right is None:
         return SubjectFault(

@@ -24,7 +24,7 @@ from paravert.imaging.level_points import read_level_points
 from paravert.imaging.volume import read_shape, read_volume
 from paravert.network.model_file import check_sha256
 from paravert.network.spine_curve import SpineCurve, curve_through
-from paravert.plan import level_settings, lumbar_settings
+from paravert.plan import images_away, level_settings, lumbar_settings
 from paravert.shard_tables import read_outcomes
 from paravert.sheet import lumbar_count, read_sheet, scan_of
 from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder
@@ -126,6 +126,7 @@ def find_levels(
         ),
         own=lumbar_settings(rows),
         files=files,
+        away={subject for subject, row in rows.items() if images_away(row)},
     )
 
 

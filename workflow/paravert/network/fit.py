@@ -1,14 +1,18 @@
 """The training loop: losses, Adam with a cosine schedule, validation after every epoch, checkpoints."""
 
+import io
 import logging
 import math
 import os
+import pickle
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +37,11 @@ log = logging.getLogger(__name__)
 # Largest norm of the gradient of a step; larger ones are scaled down. Usual ones of pretraining are 0.4 to 1.3. One
 # batch with a far larger one once undid a training of an hour, as the network has no normalisation layers.
 LARGEST_GRADIENT = 2.0
+# What torch.load raises for a damaged file, or one of another kind (found with random damage).
+DAMAGED = (
+    *(EOFError, RuntimeError, LookupError, ValueError, AttributeError, TypeError),
+    *(pickle.UnpicklingError, struct.error),
+)
 
 
 def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -156,18 +165,40 @@ def device_text(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-def check_made_of(path: Path, state: Mapping[str, object], made_of: str) -> None:
-    """Raise InputError unless a checkpoint is of a training with the given settings and data.
+def write_checkpoint(path: Path, state: Mapping[str, object], made_of: str) -> None:
+    """Write the checkpoint of a training, completely or not at all; creates its folder.
 
-    path: of the checkpoint, for the message only. state: its content, which is checked. made_of: digest
-    of settings and data together, which state["made_of"] must equal.
+    path: of the checkpoint, replaced if it exists. state: what `read_checkpoint` is to return:
+    tensors, numbers and texts in dicts and lists. made_of: digest of settings and data together.
+    Raises OSError if the disk is full.
     """
-    if state.get("made_of") != made_of:
+    # By way of memory: torch tells a full disk as "unexpected pos".
+    content = io.BytesIO()
+    torch.save({**state, "made_of": made_of}, content)
+    with whole_file(path) as draft:
+        draft.write_bytes(content.getbuffer())
+
+
+def read_checkpoint(path: Path, made_of: str) -> dict[str, Any]:
+    """Return the state of a training in a checkpoint, as given to `write_checkpoint`; tensors on the CPU.
+
+    path: of the checkpoint. made_of: digest of settings and data together. Raises InputError if the file
+    is unreadable, damaged or no checkpoint, or if it was written with another made_of.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(path, f"the checkpoint may not be read ({error.strerror})") from None
+    except DAMAGED as error:
+        told = f"no checkpoint, or a damaged one ({error!r:.60})"
+        raise InputError(path, f"{told}; delete the file to start the training anew") from error
+    if not isinstance(state, dict) or state.pop("made_of", None) != made_of:
         raise InputError(
             path,
             "the checkpoint is of a training with other settings, data or code; "
             "give these again to resume it, or delete the file to start anew",
         )
+    return state
 
 
 def checkpoint_file(out: Path) -> Path:
@@ -201,8 +232,8 @@ def fit(
     start: model with the initial weights, of the settings' architecture; None: random weights.
     workers: processes that prepare batches ahead; 0: this process prepares them when needed.
 
-    Raises InputError if the checkpoint belongs to other settings or to data with another made_of, or if
-    the loss becomes infinite or NaN.
+    Raises InputError if the checkpoint is damaged or belongs to other settings or to data with another
+    made_of, or if the loss becomes infinite or NaN.
     """
     log.info("training on %s, seed %d", device_text(device), settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -263,8 +294,8 @@ class Training:
         """Train until the minutes of the settings are over or, if these are 0, the epochs are done.
 
         checkpoint: file to resume from, if it exists, and to write after every epoch; None: neither.
-        after_epoch: called with the progress after every epoch. Raises InputError if the checkpoint
-        belongs to other settings or another made_of, or if the loss becomes infinite or NaN.
+        after_epoch: called with the progress after every epoch. Raises InputError if the checkpoint is
+        damaged or belongs to other settings or another made_of, or if the loss becomes infinite or NaN.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -366,19 +397,16 @@ class Training:
         return torch.autocast(self.device.type, self._low, enabled=self._low is not None)
 
     def _save(self, path: Path) -> None:
-        held = {
-            "made_of": self._made_of,
+        state = {
             "learner": self._learner.state_dict(),
             "averaged": self._averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "progress": asdict(self.progress),
         }
-        with whole_file(path) as draft:
-            torch.save(held, draft)
+        write_checkpoint(path, state, self._made_of)
 
     def _resume(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        check_made_of(path, state, self._made_of)
+        state = read_checkpoint(path, self._made_of)
         self._learner.load_state_dict(state["learner"])
         self._averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -19,6 +19,7 @@ from paravert.provenance import file_sha256
 
 LEAST_MM, MOST_MM = 0.2, 5.0  # pixel size of the network's grid; as in the configuration's schema
 METADATA_KEY, FORMAT = "paravert", 1
+CARD_TEXTS = ("note", "trained_on", "weights_sha256")
 SPLIT_COLUMNS = ["subject", "part"]
 TRAINING, VALIDATION = "training", "validation"
 
@@ -140,15 +141,19 @@ def check_sha256(path: Path, expected_sha256: str, setting: str = "model.sha256"
 
 
 def check_card(model: Path) -> None:
-    """Raise InputError unless a model file has a valid card of the same architecture beside it.
+    """Raise InputError unless a model file has a valid card of its own beside it.
 
     model: the model file; its card is the file with the suffix .json. Faults of the card: those of
-    `read_card`, or another architecture. Also raised if the model file itself is faulty
-    (`read_settings`).
+    `read_card`, another architecture, or the SHA-256 of other weights. Also raised if the model
+    file itself is faulty (`read_settings`).
     """
-    of_card, own = read_card(model).architecture, read_settings(model).architecture
-    if of_card != own:
-        raise InputError(card_file(model), f"the card of another model ({of_card}), expected {own}")
+    card, own = read_card(model), read_settings(model).architecture
+    if card.architecture != own:
+        fault = f"the card of another model ({card.architecture}), expected {own}"
+        raise InputError(card_file(model), fault)
+    if card.weights_sha256 != (found := file_sha256(model)):
+        fault = f"the card of another model (weights_sha256 {card.weights_sha256})"
+        raise InputError(card_file(model), f"{fault}, expected that of {model.name}, {found}")
 
 
 def _check_there(path: Path) -> None:
@@ -158,14 +163,16 @@ def _check_there(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Card:
-    """The parts of a model's card that reports and figures show.
+    """The parts of a model's card that reports and figures show, and the SHA-256 of its model file.
 
     note: sentence on the model's use. trained_on: description of the training images, may be "".
-    architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices.
+    weights_sha256: of the model file, hexadecimal. architecture: settings of the U-Net. size_px:
+    rows, equal to columns, of the training slices.
     """
 
     note: str
     trained_on: str
+    weights_sha256: str
     architecture: Architecture
     size_px: int
 
@@ -176,7 +183,7 @@ def card_file(model: Path) -> Path:
 
 
 def read_card(model: Path) -> Card:
-    """Return the card of a model file: note, training images, architecture, slice size.
+    """Return the card of a model file: note, training images, SHA-256, architecture, slice size.
 
     model: the model file, which need not exist; its card has the same name with the suffix .json.
     Raises InputError if the card is absent, unreadable or not JSON, if one of these fields is
@@ -189,8 +196,9 @@ def read_card(model: Path) -> Card:
         raise InputError(
             path, "a model's card without its settings, expected architecture and size"
         )
-    for name in ("note", "trained_on"):
-        if not isinstance(told.get(name), str):
+    texts = [told.get(name) for name in CARD_TEXTS]
+    for name, text in zip(CARD_TEXTS, texts, strict=True):
+        if not isinstance(text, str):
             raise InputError(path, f"a model's card without {name}, expected a text")
     size_px = settings.get("size_px")
     try:
@@ -200,7 +208,7 @@ def read_card(model: Path) -> Card:
         layer_table(architecture, size_px)
     except ValueError as error:
         raise InputError(path, f"a model's card with {error}") from None
-    return Card(told["note"], told["trained_on"], architecture, size_px)
+    return Card(*texts, architecture, size_px)
 
 
 def _object(path: Path) -> dict:

@@ -140,10 +140,13 @@ def calibrate_network(
     trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
     new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
     The weights stay the same; the list of training subjects (.split.csv), if there is one, is copied.
-    --out may be the model itself.
+    --out may be the model itself. Raises InputError if the card says that the model was trained on the
+    table in --validation.
     """
     size_px = read_card(model).size_px
     card = json.loads(card_file(model).read_text(encoding="utf-8"))
+    if file_sha256(validation) == card.get("data", {}).get("anatomies_sha256"):
+        raise InputError(validation, f"{model.name} was trained on these people, expected others")
     device = training_device("cpu", threads)
     loaded = load_model(model, device)
     held_out = read_held_out(validation, size_px, loaded.spacing_mm)

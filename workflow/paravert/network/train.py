@@ -13,9 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 
+from paravert.anatomy import LABELS
 from paravert.errors import InputError, some_of
 from paravert.network.batches import Crops
 from paravert.network.calibration import rounded_error
@@ -139,8 +141,8 @@ def read_data(
         part.
 
     Raises InputError if fewer than two subjects have manual labels, if validation_fraction is above
-    0 and all of them were training subjects of the starting model, or if that model or its list is
-    faulty.
+    0 and all of them were training subjects of the starting model, if that model or its list is
+    faulty, or, without one, if a muscle of one side is in no mask to train on.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}
@@ -159,6 +161,8 @@ def read_data(
         )
     finder = Predictor(load_model(Path(start_from), device), device) if start_from else None
     training, lacking = read_samples(folder, training_scans, spacing_mm, finder)
+    if finder is None:
+        _check_all_drawn(training)
     log.info("%d slices to train on, %s", len(training), some_of(training_scans))
     if lacking:
         handled = "the starting model's prediction is kept" if finder else "taken for background"
@@ -176,6 +180,14 @@ def read_data(
     return TrainingData(
         split, [scans[name] for name in split.validation], earlier, training, validation, told
     )
+
+
+def _check_all_drawn(training: list[Sample]) -> None:
+    """Raise InputError if a muscle of one side is in no mask; the network would take it for absent."""
+    drawn = np.any([sample.drawn for sample in training], axis=0)
+    if lacking := [label.name for label, known in zip(LABELS, drawn, strict=True) if not known]:
+        fault = f"no mask to train on contains the {', '.join(lacking)}"
+        raise InputError("truth", f"{fault}; name a model that knows it in start_from")
 
 
 def _annotated_scans(convert: list[Path], folder: Path) -> list[str]:

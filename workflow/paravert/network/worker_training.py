@@ -20,10 +20,9 @@ from torch import nn
 
 from paravert import __version__
 from paravert.network.card import NOTE
-from paravert.network.fit import check_made_of, checkpoint_file
+from paravert.network.fit import checkpoint_file, read_checkpoint, write_checkpoint
 from paravert.network.level_model import ModelForm
 from paravert.provenance import file_sha256
-from paravert.tables import whole_file
 
 LOG_EVERY = 100  # batches
 MOST_GRADIENT_NORM = 1.0  # larger gradients are scaled down
@@ -40,7 +39,7 @@ class WorkerTraining:
     trained in place. optimiser: of its parameters. out: model file, which `publish` writes; beside it lies
     the checkpoint. made_of: digest of the settings and data. number, seconds, curve: batches done,
     training time and a dict per logged batch; leave them out: they start at 0 and empty, or come from the
-    checkpoint. Raises InputError if the checkpoint has another made_of.
+    checkpoint. Raises InputError if the checkpoint is damaged or has another made_of.
     """
 
     network: nn.Module
@@ -53,8 +52,7 @@ class WorkerTraining:
 
     def __post_init__(self) -> None:
         if self.checkpoint.exists():
-            held = torch.load(self.checkpoint, weights_only=True)
-            check_made_of(self.checkpoint, held, self.made_of)
+            held = read_checkpoint(self.checkpoint, self.made_of)
             self.network.load_state_dict(held["network"])
             self.optimiser.load_state_dict(held["optimiser"])
             self.number, self.seconds, self.curve = held["batch"], held["seconds"], held["curve"]
@@ -155,14 +153,8 @@ class WorkerTraining:
 
     def _save_checkpoint(self) -> None:
         held = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        held |= {
-            "made_of": self.made_of,
-            "batch": self.number,
-            "seconds": self.seconds,
-            "curve": self.curve,
-        }
-        with whole_file(self.checkpoint) as draft:
-            torch.save(held, draft)
+        held |= {"batch": self.number, "seconds": self.seconds, "curve": self.curve}
+        write_checkpoint(self.checkpoint, held, self.made_of)
 
 
 def gradients(
