@@ -698,6 +698,39 @@ def test_few_subjects_have_no_variance_components():
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda data: 0.5, "no variation is left within muscle and side"),
+        (
+            lambda data: data.groupby(["subject", "muscle"], observed=True)[CSA].transform("mean"),
+            "no variation is left within muscle and side",
+        ),
+        (lambda data: data[CSA] * (data.muscle != "multifidus"), "a muscle is 0 in all subjects"),
+    ],
+)
+def test_without_variation_there_are_no_variance_components(values, told):
+    data = cohort(12)
+    (row,) = variance_components(data.assign(**{CSA: values(data)}), CSA, seed=1)
+    assert row["note"] == f"not estimated: {told}"
+
+
+def test_sides_that_are_next_to_equal_have_no_variance_components():
+    data = cohort(12)
+    equal = data.groupby(["subject", "muscle"], observed=True)[CSA].transform("mean")
+    noise = 1 + 4e-10 * np.random.default_rng(1).normal(size=len(data))
+    (row,) = variance_components(data.assign(**{CSA: equal * noise}), CSA, seed=1)
+    assert row["note"] == "not estimated: the optimiser did not converge"
+
+
+def test_variance_components_of_women_and_men_of_one_age_each():
+    data = cohort(22)
+    same_age = data.assign(age_years=np.where(data.sex == "M", 40.0, 30.0))
+    found = pd.DataFrame(variance_components(same_age, CSA, seed=1)).estimate
+    squares = pd.DataFrame(variance_components(data.assign(age_years=35.0), CSA, seed=1)).estimate
+    np.testing.assert_allclose(found, squares)
+
+
 # --- sites and scanners --------------------------------------------------------------------------
 
 
