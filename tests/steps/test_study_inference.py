@@ -557,6 +557,32 @@ def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
 
 
+@pytest.mark.parametrize("name", ["crp_\u00b5g", "cafe\u0301", "\ufb01eld", "patient's", "a[T.b]"])
+def test_a_number_may_have_any_name(name):
+    data = cohort(22)
+    values = pd.Series(np.random.default_rng(5).normal(size=22), index=sorted(set(data.subject)))
+    data[name] = data.subject.map(values)
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, name)), AREA, data)
+    assert f"{name}, per 1, multifidus" in [row["label"] for row in fitted.terms()]
+    data[name] = np.where(data[name] > 0, "b]", "(a)")
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, name)), AREA, data)
+    large, small = data.drop_duplicates("subject")[name].value_counts().index
+    label = f"{name} {small}, multifidus, against {large}"
+    assert label in [row["label"] for row in fitted.terms()]
+
+
+def test_names_of_the_models_own_terms_are_told_and_a_covariate_counts_once():
+    data = cohort(22)
+    own = np.random.default_rng(5).normal(170, 9, 22)
+    data["height_cm"] = data.subject.map(dict(zip(sorted(set(data.subject)), own, strict=True)))
+    data["age_decades"] = data["Intercept"] = data["height_cm"] ** 2
+    names = ("height_10cm", "age_decades", "Intercept", "height_cm")
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, *names)), AREA, data)
+    told = "left out: a word of the formula language, rename the column"
+    assert fitted.note == f"age_decades {told}; Intercept {told}"
+    assert fitted.fit.formula.endswith("muscle:age_decades + muscle:height_10cm + muscle:side")
+
+
 # --- families and tables -------------------------------------------------------------------------
 
 

@@ -28,10 +28,12 @@ from paravert.study.marginal_model import (
     ESTIMATOR,
     IDENTITY,
     LOGIT,
+    QUOTED,
     Estimate,
     MarginalFit,
     NotFitted,
     fit_marginal,
+    name_and_rest,
 )
 from paravert.study.result_tables import NO_FAMILY
 from paravert.study.standard_level import LEAST_COVERED, share_with
@@ -394,7 +396,7 @@ class FittedModel:
 
     def _against(self, term: str) -> str:
         """Return with which category a coefficient of another one is compared; "" if it is no such."""
-        name = TERM.fullmatch(term)[2].partition("[T.")[0].removeprefix("Q('").removesuffix("')")
+        name, _ = name_and_rest(TERM.fullmatch(term)[2])
         if name == "sex" or name not in self.model.covariates:
             return ""
         return "".join(f", against {first}" for first in self.fit.categories.get(name, [])[:1])
@@ -536,8 +538,8 @@ def _part(part: str, reference: str) -> str:
         return f"mean of {reference}, left, at the mean of the covariates"
     if part.startswith("cr("):
         return f"age, spline {part.rpartition('[')[2].removesuffix(']')}"
-    name, _, level = part.removesuffix("]").partition("[T.")
-    name = name.removeprefix("Q('").removesuffix("')") if name.startswith("Q('") else _words(name)
+    name, rest = name_and_rest(part)
+    name, level = name if QUOTED.match(part) else _words(name), rest[len("[T.") : -1]
     named = {"sex": "men minus women", "side": "right minus left"}
     return named.get(name, f"{name} {level}" if level else f"{name}, per 1")
 
