@@ -534,6 +534,25 @@ def test_sites_that_are_all_small_have_no_effect_of_their_own():
     assert fitted.fit is not None
 
 
+@pytest.mark.parametrize(
+    ("ages", "formula", "note"),
+    [
+        ((46, 47), "muscle:age_decades", ""),
+        ((*[46] * 19, 47), "muscle:age_decades", "most subjects"),
+        ((46, 47, 48, 49, 50), "muscle:cr(age_decades, df=3, constraints='center')", ""),
+        ((46,), "muscle:sex", "all subjects"),
+    ],
+)
+def test_a_cohort_of_few_ages_has_a_line_of_age(ages, formula, note):
+    data = cohort(120)
+    data["age_years"] = np.array(ages, float)[data.subject.str[1:].astype(int) // 2 % len(ages)]
+    fitted = fit_model(SEX_AND_AGE, AREA, data)
+    assert fitted.fit.formula.endswith(f"{formula} + muscle:side")
+    rows = [row for row in fitted.contrasts() if row["family"] == "age"]
+    told = [f"{note} have the same age"] if note else [""] * len(MUSCLES)
+    assert [row["note"] for row in rows] == told
+
+
 def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     data = cohort(60)
     random = np.random.default_rng(5)

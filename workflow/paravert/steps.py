@@ -38,7 +38,7 @@ VERSIONS = {
     "gather_cohort": 16,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 11,
+    "fit_models": 12,
     "fit_centiles": 4,
     "write_tables": 13,
     "draw_figures": 13,
