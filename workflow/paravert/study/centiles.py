@@ -26,6 +26,7 @@ from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 log = logging.getLogger(__name__)
 
 LEAST_SUBJECTS = 60  # of a sex
+LEAST_YEARS = 1.0  # between youngest and oldest, as curves are told at the whole years around them
 LOG, LOGIT = "log", "logit"
 LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks only
 ESTIMATOR = f"quantile regression, natural cubic spline of age with {SPLINE_DF} degrees of freedom"
@@ -246,10 +247,10 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     (LOG or LOGIT, on which the curves were fitted), age_years, centile, value, low_95, high_95 (in
     `unit`), crossed (whether the curves crossed at this age and were sorted), n_subjects, note, and
     estimator and covariance (texts: how values and bands were made). If fewer than LEAST_SUBJECTS
-    (60) of a sex have age and value (sizes: above 0), or one of these is the same in all, that
-    measure, muscle and sex have a single row, with null values and a note that says so. Measures
-    are those of `codebook.CENTILE_MEASURES`; of a muscle both sides together. The column sex of
-    subjects is F, M or null (not used).
+    (60) of a sex have age and value (sizes: above 0), their ages lie within LEAST_YEARS (1), or the
+    value is the same in all, that measure, muscle and sex have a single row, with null values and a
+    note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both sides
+    together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -280,8 +281,10 @@ def _of_sex(
     note = None
     if len(value) < LEAST_SUBJECTS:
         note = f"{persons(len(value), sex)} with age and value, expected at least {LEAST_SUBJECTS}"
-    elif np.ptp(age) == 0 or np.ptp(value) == 0:
-        note = "age or value is the same in all subjects"
+    elif np.ptp(age) < LEAST_YEARS:
+        note = "all subjects are of the same age, within a year"
+    elif np.ptp(value) == 0:
+        note = "the value is the same in all subjects"
     if note:
         empty = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
         empty |= dict.fromkeys(("crossed", "estimator", "covariance"))
