@@ -379,7 +379,8 @@ FAULTS = {
     "several rows": lambda frame: frame.assign(subject="S1"),
     "sex female": lambda frame: frame.assign(sex="female"),
     "age_years holds text": lambda frame: frame.assign(age_years="old"),
-    "above 1, expected fractions": lambda frame: frame.assign(fat_fraction_multifidus=17.0),
+    "or above 1, expected fractions": lambda frame: frame.assign(fat_fraction_multifidus=17.0),
+    "values below 0": lambda frame: frame.assign(fat_level_multifidus=-9.0),
 }
 
 

@@ -159,8 +159,8 @@ def apply_centiles(
 
     A column visit tells several scans of a subject apart. Raises InputError for a file that is not
     the table of centiles, and for subjects that cannot be read, with a column missing, no measure,
-    a sex other than F and M, text in place of numbers, a fat fraction above 1, or several rows of
-    one scan.
+    a sex other than F and M, text in place of numbers, a fat fraction below 0 or above 1, or several
+    rows of one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
@@ -229,8 +229,10 @@ def _read_subjects(path: Path) -> pd.DataFrame:
     for name in ("age_years", *known):
         if not pd.api.types.is_numeric_dtype(frame[name]):
             raise InputError(path, f"{name} holds text, expected numbers")
-        if name in measured and measured[name].scale == LOGIT and (frame[name] > 1).any():
-            raise InputError(path, f"{name} has values above 1, expected fractions between 0 and 1")
+        fractions = name in measured and measured[name].scale == LOGIT
+        if fractions and not frame[name].dropna().between(0, 1).all():
+            told = "has values below 0 or above 1, expected fractions between 0 and 1"
+            raise InputError(path, f"{name} {told}")
     return frame
 
 
