@@ -291,10 +291,25 @@ def test_fewer_than_60_of_a_sex_are_not_fitted_and_the_reason_is_in_both_tables(
     assert (told == "no centiles: 59 men with age and value, expected at least 60").all()
 
 
-def test_one_age_or_one_value_is_not_fitted():
-    same = people(80).assign(age_years=50.0)
+@pytest.mark.parametrize("years", [0.0, 0.9])
+def test_one_age_or_one_value_is_not_fitted(years):
+    same = people(80).assign(age_years=50.6 + np.linspace(0, years, 80))
     centiles = centile_frame(same, samples=2, seed=1)
-    assert (centiles.loc[centiles["sex"] == "F", "note"].str.contains("the same")).all()
+    told = centiles.loc[centiles["sex"] == "F", "note"]
+    assert (told == "all subjects are of the same age, within a year").all()
+    same = people(80).assign(**{MEASURES[0].column_of("multifidus"): 500.0})
+    told = centile_frame(same, samples=0, seed=1)["note"].dropna()
+    assert told[told.str.contains("the value is the same in all subjects")].size == 1
+
+
+@pytest.mark.parametrize("oldest", [48.0, 49.5])
+def test_subjects_within_few_years_have_their_z(oldest):
+    random, count = np.random.default_rng(2), 300
+    drawn = random.normal(size=count)
+    subjects = people(count).assign(age_years=random.uniform(46.7, oldest, count))
+    subjects[MEASURES[0].column_of("multifidus")] = np.exp(MEDIAN + SD * drawn)
+    found = with_z_scores(subjects)["z_csa_multifidus"] - drawn
+    assert np.sqrt((found**2).mean()) < 0.15
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -364,7 +379,8 @@ FAULTS = {
     "several rows": lambda frame: frame.assign(subject="S1"),
     "sex female": lambda frame: frame.assign(sex="female"),
     "age_years holds text": lambda frame: frame.assign(age_years="old"),
-    "above 1, expected fractions": lambda frame: frame.assign(fat_fraction_multifidus=17.0),
+    "or above 1, expected fractions": lambda frame: frame.assign(fat_fraction_multifidus=17.0),
+    "values below 0": lambda frame: frame.assign(fat_level_multifidus=-9.0),
 }
 
 

@@ -534,6 +534,25 @@ def test_sites_that_are_all_small_have_no_effect_of_their_own():
     assert fitted.fit is not None
 
 
+@pytest.mark.parametrize(
+    ("ages", "formula", "note"),
+    [
+        ((46, 47), "muscle:age_decades", ""),
+        ((*[46] * 19, 47), "muscle:age_decades", "most subjects"),
+        ((46, 47, 48, 49, 50), "muscle:cr(age_decades, df=3, constraints='center')", ""),
+        ((46,), "muscle:sex", "all subjects"),
+    ],
+)
+def test_a_cohort_of_few_ages_has_a_line_of_age(ages, formula, note):
+    data = cohort(120)
+    data["age_years"] = np.array(ages, float)[data.subject.str[1:].astype(int) // 2 % len(ages)]
+    fitted = fit_model(SEX_AND_AGE, AREA, data)
+    assert fitted.fit.formula.endswith(f"{formula} + muscle:side")
+    rows = [row for row in fitted.contrasts() if row["family"] == "age"]
+    told = [f"{note} have the same age"] if note else [""] * len(MUSCLES)
+    assert [row["note"] for row in rows] == told
+
+
 def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     data = cohort(60)
     random = np.random.default_rng(5)
@@ -555,6 +574,32 @@ def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     assert rows.loc["smokes now yes, multifidus, against no", "unit"] == "mm2"
     assert fitted.note == "Q left out: a word of the formula language, rename the column"
     assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
+
+
+@pytest.mark.parametrize("name", ["crp_\u00b5g", "cafe\u0301", "\ufb01eld", "patient's", "a[T.b]"])
+def test_a_number_may_have_any_name(name):
+    data = cohort(22)
+    values = pd.Series(np.random.default_rng(5).normal(size=22), index=sorted(set(data.subject)))
+    data[name] = data.subject.map(values)
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, name)), AREA, data)
+    assert f"{name}, per 1, multifidus" in [row["label"] for row in fitted.terms()]
+    data[name] = np.where(data[name] > 0, "b]", "(a)")
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, name)), AREA, data)
+    large, small = data.drop_duplicates("subject")[name].value_counts().index
+    label = f"{name} {small}, multifidus, against {large}"
+    assert label in [row["label"] for row in fitted.terms()]
+
+
+def test_names_of_the_models_own_terms_are_told_and_a_covariate_counts_once():
+    data = cohort(22)
+    own = np.random.default_rng(5).normal(170, 9, 22)
+    data["height_cm"] = data.subject.map(dict(zip(sorted(set(data.subject)), own, strict=True)))
+    data["age_decades"] = data["Intercept"] = data["height_cm"] ** 2
+    names = ("height_10cm", "age_decades", "Intercept", "height_cm")
+    fitted = fit_model(StudyModel("own", (*SEX_AND_AGE.covariates, *names)), AREA, data)
+    told = "left out: a word of the formula language, rename the column"
+    assert fitted.note == f"age_decades {told}; Intercept {told}"
+    assert fitted.fit.formula.endswith("muscle:age_decades + muscle:height_10cm + muscle:side")
 
 
 # --- families and tables -------------------------------------------------------------------------
@@ -696,6 +741,39 @@ def test_few_subjects_have_no_variance_components():
     assert row["note"] == (
         "not estimated: 8 subjects with all muscles and sides, expected at least 10"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda data: 0.5, "no variation is left within muscle and side"),
+        (
+            lambda data: data.groupby(["subject", "muscle"], observed=True)[CSA].transform("mean"),
+            "no variation is left within muscle and side",
+        ),
+        (lambda data: data[CSA] * (data.muscle != "multifidus"), "a muscle is 0 in all subjects"),
+    ],
+)
+def test_without_variation_there_are_no_variance_components(values, told):
+    data = cohort(12)
+    (row,) = variance_components(data.assign(**{CSA: values(data)}), CSA, seed=1)
+    assert row["note"] == f"not estimated: {told}"
+
+
+def test_sides_that_are_next_to_equal_have_no_variance_components():
+    data = cohort(12)
+    equal = data.groupby(["subject", "muscle"], observed=True)[CSA].transform("mean")
+    noise = 1 + 4e-10 * np.random.default_rng(1).normal(size=len(data))
+    (row,) = variance_components(data.assign(**{CSA: equal * noise}), CSA, seed=1)
+    assert row["note"] == "not estimated: the optimiser did not converge"
+
+
+def test_variance_components_of_women_and_men_of_one_age_each():
+    data = cohort(22)
+    same_age = data.assign(age_years=np.where(data.sex == "M", 40.0, 30.0))
+    found = pd.DataFrame(variance_components(same_age, CSA, seed=1)).estimate
+    squares = pd.DataFrame(variance_components(data.assign(age_years=35.0), CSA, seed=1)).estimate
+    np.testing.assert_allclose(found, squares)
 
 
 # --- sites and scanners --------------------------------------------------------------------------

@@ -205,6 +205,10 @@ def weighted_table(weights):
             {"fitted": "adjusted", "formula": ADJUSTED_FORMULA},
             "An adjusted model adds height, weight and my site, per muscle.",
         ),
+        (
+            {"fitted": "adjusted", "formula": """y ~ 0 + muscle + muscle:Q("patient's site")"""},
+            "An adjusted model adds patient's site, per muscle.",
+        ),
         ({}, "Comparisons of area were not weighted: nobody is missing."),
         (
             {"weights": WEIGHTS},

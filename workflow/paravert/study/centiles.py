@@ -26,6 +26,7 @@ from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 log = logging.getLogger(__name__)
 
 LEAST_SUBJECTS = 60  # of a sex
+LEAST_YEARS = 1.0  # between youngest and oldest, as curves are told at the whole years around them
 LOG, LOGIT = "log", "logit"
 LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks only
 ESTIMATOR = f"quantile regression, natural cubic spline of age with {SPLINE_DF} degrees of freedom"
@@ -158,8 +159,8 @@ def apply_centiles(
 
     A column visit tells several scans of a subject apart. Raises InputError for a file that is not
     the table of centiles, and for subjects that cannot be read, with a column missing, no measure,
-    a sex other than F and M, text in place of numbers, a fat fraction above 1, or several rows of
-    one scan.
+    a sex other than F and M, text in place of numbers, a fat fraction below 0 or above 1, or several
+    rows of one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
@@ -228,8 +229,10 @@ def _read_subjects(path: Path) -> pd.DataFrame:
     for name in ("age_years", *known):
         if not pd.api.types.is_numeric_dtype(frame[name]):
             raise InputError(path, f"{name} holds text, expected numbers")
-        if name in measured and measured[name].scale == LOGIT and (frame[name] > 1).any():
-            raise InputError(path, f"{name} has values above 1, expected fractions between 0 and 1")
+        fractions = name in measured and measured[name].scale == LOGIT
+        if fractions and not frame[name].dropna().between(0, 1).all():
+            told = "has values below 0 or above 1, expected fractions between 0 and 1"
+            raise InputError(path, f"{name} {told}")
     return frame
 
 
@@ -246,10 +249,10 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     (LOG or LOGIT, on which the curves were fitted), age_years, centile, value, low_95, high_95 (in
     `unit`), crossed (whether the curves crossed at this age and were sorted), n_subjects, note, and
     estimator and covariance (texts: how values and bands were made). If fewer than LEAST_SUBJECTS
-    (60) of a sex have age and value (sizes: above 0), or one of these is the same in all, that
-    measure, muscle and sex have a single row, with null values and a note that says so. Measures
-    are those of `codebook.CENTILE_MEASURES`; of a muscle both sides together. The column sex of
-    subjects is F, M or null (not used).
+    (60) of a sex have age and value (sizes: above 0), their ages lie within LEAST_YEARS (1), or the
+    value is the same in all, that measure, muscle and sex have a single row, with null values and a
+    note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both sides
+    together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -280,8 +283,10 @@ def _of_sex(
     note = None
     if len(value) < LEAST_SUBJECTS:
         note = f"{persons(len(value), sex)} with age and value, expected at least {LEAST_SUBJECTS}"
-    elif np.ptp(age) == 0 or np.ptp(value) == 0:
-        note = "age or value is the same in all subjects"
+    elif np.ptp(age) < LEAST_YEARS:
+        note = "all subjects are of the same age, within a year"
+    elif np.ptp(value) == 0:
+        note = "the value is the same in all subjects"
     if note:
         empty = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
         empty |= dict.fromkeys(("crossed", "estimator", "covariance"))

@@ -13,7 +13,8 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
     "height_10cm": ("height_cm", 10.0, "10 cm"),
     "weight_10kg": ("weight_kg", 10.0, "10 kg"),
 }
-FORMULA_NAMES = ("Q", "cr")  # functions in the formulas: columns of these names would hide them
+# Functions in the formulas, which columns of these names would hide, and patsy's name of the intercept.
+FORMULA_NAMES = ("Q", "cr", "Intercept")
 SEX_WORDS = {"F": "women", "M": "men"}
 ONE_PERSON = {"F": "woman", "M": "man"}
 SPLINE_DF = 3  # degrees of freedom of a natural cubic spline of age
@@ -41,16 +42,20 @@ def varying_covariates(
     """Return the covariates that can be used because their values vary, and notes on those left out.
 
     data: one row per scan, muscle and side, with the column of each covariate (`column_of`). wanted:
-    names of covariates. asked: names among them that are kept even if their values do not vary. "Q"
-    and "cr" (FORMULA_NAMES) are always left out: they are functions of patsy's formula language.
-    Unknown values do not count as values. Returns (names in the order of wanted, a text per
-    covariate left out); if data has no rows, covariates that do not vary have no text.
+    names of covariates. asked: names among them that are kept even if their values do not vary.
+    FORMULA_NAMES are always left out: they are words of patsy's formula language. So are the names
+    of SCALES from the second time on, when they are those of other columns; of other covariates of
+    one column the first is kept, without a text. Unknown values do not count as values. Returns
+    (names in the order of wanted, a text per covariate left out); if data has no rows, covariates
+    that do not vary have no text.
     """
     kept, notes = [], []
     for name in wanted:
         column = column_of(name)
-        if name in FORMULA_NAMES:
+        if name in FORMULA_NAMES or (name in SCALES and name in kept):
             notes.append(f"{name} left out: a word of the formula language, rename the column")
+        elif column in map(column_of, kept):
+            continue
         elif data[column].nunique() > 1 or name in asked:
             kept.append(name)
         elif len(data):

@@ -28,10 +28,12 @@ from paravert.study.marginal_model import (
     ESTIMATOR,
     IDENTITY,
     LOGIT,
+    QUOTED,
     Estimate,
     MarginalFit,
     NotFitted,
     fit_marginal,
+    name_and_rest,
 )
 from paravert.study.result_tables import NO_FAMILY
 from paravert.study.standard_level import LEAST_COVERED, share_with
@@ -290,7 +292,8 @@ class FittedModel:
             return
         low, high = np.quantile(self._ages(), AGE_QUANTILES)
         if not high > low:
-            yield {"note": "all subjects have the same age"}
+            who = "all" if self._ages().nunique() < 2 else "most"
+            yield {"note": f"{who} subjects have the same age"}
             return
         for muscle in self._muscles():
             old, young = (
@@ -394,7 +397,7 @@ class FittedModel:
 
     def _against(self, term: str) -> str:
         """Return with which category a coefficient of another one is compared; "" if it is no such."""
-        name = TERM.fullmatch(term)[2].partition("[T.")[0].removeprefix("Q('").removesuffix("')")
+        name, _ = name_and_rest(TERM.fullmatch(term)[2])
         if name == "sex" or name not in self.model.covariates:
             return ""
         return "".join(f", against {first}" for first in self.fit.categories.get(name, [])[:1])
@@ -429,11 +432,12 @@ def fit_model(
     not sex and age) that are unknown for all, do not vary or are determined by others; rows without
     outcome, sex or age, or with a covariate unknown that varies; subjects of categories too small
     to be pooled (`covariates.without_small_categories`); and muscles whose outcome does not vary.
-    From SPLINE_SUBJECTS (100) on age is a spline. An outcome at a level (LEVEL_OUTCOMES) is fitted
-    only if LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. An
-    outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column level; a level is
-    left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it. The fit of the
-    result is None if the model cannot be fitted.
+    From SPLINE_SUBJECTS (100) on age is a spline, unless it has at most SPLINE_DF + 1 (4) different
+    values. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the
+    subjects have it, because scans cover different ranges. An outcome by level (BY_LEVEL_OUTCOMES)
+    has a row per level, too, in the column level; a level is left out of a muscle where fewer than
+    LEAST_OF_CATEGORY (5) women or men have it. The fit of the result is None if the model cannot be
+    fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -460,7 +464,9 @@ def fit_model(
     if outcome.by_level:
         known, left_out = _with_common_levels(known)
         notes += left_out
-    splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
+    enough = known["subject"].nunique() >= SPLINE_SUBJECTS
+    curved = enough and known["age_years"].nunique() > SPLINE_DF + 1
+    splines = {"age_decades": SPLINE_DF} if curved else {}
     try:
         fit = fit_marginal(
             outcome.column, known, covariates, outcome.link, splines, weights, outcome.by_level
@@ -536,8 +542,8 @@ def _part(part: str, reference: str) -> str:
         return f"mean of {reference}, left, at the mean of the covariates"
     if part.startswith("cr("):
         return f"age, spline {part.rpartition('[')[2].removesuffix(']')}"
-    name, _, level = part.removesuffix("]").partition("[T.")
-    name = name.removeprefix("Q('").removesuffix("')") if name.startswith("Q('") else _words(name)
+    name, rest = name_and_rest(part)
+    name, level = name if QUOTED.match(part) else _words(name), rest[len("[T.") : -1]
     named = {"sex": "men minus women", "side": "right minus left"}
     return named.get(name, f"{name} {level}" if level else f"{name}, per 1")
 

@@ -10,7 +10,10 @@ Source: Liang and Zeger 1986; covariance: Mancl and DeRouen 2001; logit link for
 Wooldridge 1996.
 """
 
+import ast
 import keyword
+import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +32,8 @@ COVARIANCE = "Mancl and DeRouen"
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
 WITHIN = ("side", "level")  # factors that differ between the rows of a scan
 WITHIN_TERMS = tuple(f"{name}[" for name in WITHIN)
+# A column's name that patsy cannot read bare.
+QUOTED = re.compile(r"""Q\(('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)""")
 WEIGHT = "sum of weights"  # of the subjects of a combination of covariates
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
 LEAST_REST = 1e-12  # determinant of I - leverage: below it a subject determines a term alone
@@ -192,6 +197,17 @@ def fit_marginal(
     )
 
 
+def name_and_rest(term: str) -> tuple[str, str]:
+    """Return the column's name in a coefficient's name by patsy, and what follows, such as "[T.yes]".
+
+    term: without the muscle, such as "site[T.B]" or "Q('smokes now')[T.yes]".
+    """
+    if quoted := QUOTED.match(term):
+        return ast.literal_eval(quoted[1]), term[quoted.end() :]
+    name, bracket, rest = term.partition("[")
+    return name, bracket + rest
+
+
 def effective_n(weights: pd.Series) -> float:
     """Return the effective number of subjects with these weights: sum^2 / sum of squares (Kish 1965).
 
@@ -342,9 +358,13 @@ def _is_between(term: str) -> bool:
 
 
 def _quoted(name: str) -> str:
-    """Return a column's name as patsy takes it."""
+    """Return a column's name as patsy takes it.
+
+    Python reads identifiers in their compatibility form (NFKC): a bare micro sign becomes a mu.
+    """
     plain = name.isidentifier() and not keyword.iskeyword(name)
-    return name if plain else f"Q({name!r})"
+    bare = plain and unicodedata.is_normalized("NFKC", name)
+    return name if bare else f"Q({name!r})"
 
 
 def _categories(data: pd.DataFrame, names: Sequence[str]) -> dict[str, list]:

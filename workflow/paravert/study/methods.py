@@ -16,6 +16,7 @@ from paravert.study.inference import (
     SEX_AND_AGE,
 )
 from paravert.study.level_areas import NEAREST_MM, REACH_MM
+from paravert.study.marginal_model import name_and_rest
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
 from paravert.study.standard_level import SCANS_COVER
@@ -239,7 +240,7 @@ def _adjusted(fitted: pd.DataFrame) -> list[str]:
         for term in ModelDesc.from_formula(formula).rhs_termlist
         for factor in term.factors
     ]
-    plain = [name.removeprefix("Q('").removesuffix("')") for name in dict.fromkeys(factors)]
+    plain = [name_and_rest(name)[0] for name in dict.fromkeys(factors)]
     common = {"muscle", "side", "level", *SEX_AND_AGE.covariates}
     added = [
         SCALES[name][0].rpartition("_")[0] if name in SCALES else name.replace("_", " ")

@@ -1,7 +1,7 @@
 """Centile curves of a value over age by quantile regression, with bootstrap bands.
 
 Each centile is the quantile regression of the value on a natural cubic spline of age (of few
-different ages: a line; Koenker and Bassett 1978), solved exactly as a linear program. Curves of
+different years: a line; Koenker and Bassett 1978), solved exactly as a linear program. Curves of
 single centiles may cross. They are rearranged: the values at each age are sorted (Chernozhukov,
 Fernandez-Val and Galichon 2010). The bands are from a bootstrap of m out of n subjects (Bickel,
 Goetze and van Zwet 1997), curves rearranged.
@@ -42,8 +42,8 @@ def centile_curves(
 
     age_years, value: (subjects,), finite. grid_years: (ages,), where the curves are evaluated.
     samples: number of bootstrap samples, 0 or at least 2; 0: bands are NaN. seed: of the bootstrap.
-    Age enters as a natural cubic spline, or as a straight line if it has at most SPLINE_DF + 1 (4)
-    different values. Bands: estimate -+ 1.96 SD of bootstrap samples of m of the n subjects (at most
+    Age enters as a natural cubic spline, or as a straight line if the subjects have at most
+    SPLINE_DF + 1 (4) different whole years of age. Bands: estimate -+ 1.96 SD of bootstrap samples of m of the n subjects (at most
     MOST_RESAMPLED (500)), scaled by sqrt(m / n). Raises ArithmeticError if a regression is not solved.
     """
     design, at_grid = _designs(age_years, grid_years)
@@ -62,7 +62,8 @@ def centile_curves(
 
 def _designs(age_years: np.ndarray, grid_years: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the design of the subjects, (subjects, terms), and of the grid, (ages, terms)."""
-    curved = len(np.unique(age_years)) > SPLINE_DF + 1
+    # Within few years a spline bends beyond the youngest and oldest, where it is told: at whole years.
+    curved = len(np.unique(np.floor(age_years))) > SPLINE_DF + 1
     formula = f"cr(age, df={SPLINE_DF}, constraints='center')" if curved else "age"
     design = patsy.dmatrix(formula, {"age": age_years})
     (at_grid,) = patsy.build_design_matrices([design.design_info], {"age": grid_years})

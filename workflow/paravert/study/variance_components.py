@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.marginal_model import EXACT_FIT
 from paravert.study.result_tables import NO_FAMILY
 from paravert.study.scans import sampled_subjects
 from paravert.study.summary import counted
@@ -36,9 +37,11 @@ def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dic
     mean. seed: of the sample that is taken of more than MOST_SUBJECTS (400) subjects. A linear
     mixed model (REML, statsmodels' MixedLM) with random effects of the subject, its muscles and its
     sides, and fixed effects of sex, age and side per muscle. Only subjects of known sex and age
-    with the outcome of all muscles and sides are used. Returns one dict per component with keys of
-    inference.MODEL_COLUMNS (term, label, estimate, unit and others); a single dict with a note if
-    there are fewer than LEAST_SUBJECTS (10) subjects or the optimiser did not converge.
+    with the outcome of all muscles and sides are used; where sex determines age, age is left out.
+    Returns one dict per component with keys of inference.MODEL_COLUMNS (term, label, estimate, unit
+    and others); a single dict with a note if there are fewer than LEAST_SUBJECTS (10) subjects, a
+    muscle's outcome is 0 in all, nothing is left within muscle and side, or the optimiser did not
+    converge.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}
@@ -55,7 +58,15 @@ def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dic
     between = (people["sex"] == "M", people["age_years"])
     varying = [one for one in between if one.nunique() > 1]
     design = np.column_stack([np.ones(len(people)), *varying]).astype(float)
-    found = _reml(values / values.mean(axis=(0, 2), keepdims=True), design)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        design = design[:, :-1]
+    means = values.mean(axis=(0, 2), keepdims=True)
+    if not means.all():
+        return [common | {"note": "not estimated: a muscle is 0 in all subjects"}]
+    values = values / means
+    if not _mean_squares(values, design)[-1] > EXACT_FIT**2:
+        return [common | {"note": "not estimated: no variation is left within muscle and side"}]
+    found = _reml(values, design)
     if found is None:
         return [common | {"note": "not estimated: the optimiser did not converge"}]
     common |= {"estimator": ESTIMATOR, "link": "identity", "note": note}
@@ -97,7 +108,10 @@ def _reml(values: np.ndarray, design: np.ndarray) -> tuple[float, float, float, 
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a component at zero
-        fit = model.fit(reml=True, method=["nm"], start_params=first)
+        try:
+            fit = model.fit(reml=True, method=["nm"], start_params=first)
+        except np.linalg.LinAlgError:  # of a residual that is next to nothing
+            return None
     if not fit.converged:
         return None
     found = np.array([fit.cov_re[0, 0], *fit.vcomp, fit.scale]) * scale**2
