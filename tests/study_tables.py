@@ -43,7 +43,8 @@ def write_card(path: Path, **told: str) -> None:
     """Write the card of a small model; told: of its texts, those that are not empty."""
     architecture = {"width": 8, "levels": 4, "normalisation": "none", "dropout": 0.03}
     settings = {"architecture": architecture, "size_px": 64}
-    path.write_text(json.dumps({"note": "", "trained_on": "", "settings": settings} | told))
+    told = {"note": "", "trained_on": "", "weights_sha256": "0" * 64, "settings": settings} | told
+    path.write_text(json.dumps(told))
 
 
 def write_cohort(
