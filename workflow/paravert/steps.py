@@ -40,7 +40,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 12,
     "fit_centiles": 5,
-    "write_tables": 13,
+    "write_tables": 14,
     "draw_figures": 13,
     "write_report": 13,
     "write_review": 5,
