@@ -41,8 +41,8 @@ VERSIONS = {
     "fit_models": 12,
     "fit_centiles": 5,
     "write_tables": 14,
-    "draw_figures": 13,
-    "write_report": 13,
+    "draw_figures": 14,
+    "write_report": 14,
     "write_review": 5,
 }
 
