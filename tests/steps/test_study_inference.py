@@ -534,6 +534,39 @@ def test_sites_that_are_all_small_have_no_effect_of_their_own():
     assert fitted.fit is not None
 
 
+LOST = {
+    "3 subjects, expected at least 6": lambda data: data.subject > "S002",
+    "its terms cannot be told apart in these subjects": lambda data: data.site == "B",
+    "single subjects determine terms of the model": lambda data: (
+        (data.site == "B") & (data.subject > "S006")
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", LOST)
+def test_a_muscle_whose_regression_cannot_be_fitted_is_left_out_alone(reason):
+    data = cohort(40)
+    data["site"] = np.where(data.subject.str[1:].astype(int) % 10 < 6, "A", "B")
+    model = StudyModel("own", ("sex", "age_decades", "site"))
+    lost = (data.muscle == "psoas_major") & LOST[reason](data)
+    fitted = fit_model(model, AREA, data[~lost])
+    assert fitted.note == f"psoas major left out: {reason}"
+    others = fit_model(model, AREA, data[data.muscle != "psoas_major"])
+    assert fitted.contrasts()[0]["muscle"] == "quadratus_lumborum"
+    assert [row["estimate"] for row in fitted.terms()] == [
+        row["estimate"] for row in others.terms()
+    ]
+
+
+def test_if_no_muscle_can_be_fitted_the_reason_is_told_once():
+    data = cohort(22)
+    fitted = fit_model(SEX_AND_AGE, AREA, data.assign(age_years=30.0 + 5 * (data.sex == "M")))
+    assert (fitted.fit, fitted.note) == (None, "its terms cannot be told apart in these subjects")
+    full = data.assign(**{FAT: data[FAT].where(data.sex == "F", 1.0)})
+    fitted = fit_model(SEX_AND_AGE, OUTCOMES[2], full)
+    assert (fitted.fit, fitted.note) == (None, "the estimating equations did not converge")
+
+
 @pytest.mark.parametrize(
     ("ages", "formula", "note"),
     [

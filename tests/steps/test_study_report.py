@@ -3,6 +3,7 @@ import re
 import shutil
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,14 @@ from paravert.study.centiles import fit_centiles
 from paravert.study.describe import write_tables
 from paravert.study.drawing.model_plots import adjusted_mean_points
 from paravert.study.drawing.value_plots import draw_fat_fraction, fat_points
-from paravert.study.figures import read_cohort
-from paravert.study.inference import MEAN_COLUMNS
+from paravert.study.figures import model_figures, read_cohort
+from paravert.study.inference import CSA, MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
-from paravert.study.result_tables import basis_sentences, for_sharing
+from paravert.study.result_tables import basis_sentences, for_sharing, write_result
 from paravert.study.review import write_review
+from paravert.study.selection import selection
+from paravert.study.site_effects import EFFECT_COLUMNS
 from paravert.study.standard_level import both_sides_at_level
 from study_tables import SLICES_PER_SUBJECT, cohort_rows, write_cohort
 
@@ -473,3 +476,22 @@ def test_figures_stand_in_the_order_of_their_numbers(page):
     numbers = [int(number) for number in re.findall(r'<figure id="fig(\d)', page)]
     assert numbers == [1, 2, 3, 4, 5, 6]
     assert set(re.findall(r'<figure id="(\w+)"', page)) == set(FIGURES)
+
+
+def test_words_of_the_sheet_that_look_like_numbers_or_unknown_stay_as_they_are(tmp_path):
+    ledger = pd.DataFrame({"status": ["analysed", "quarantined"] * 3, "reason": "no-dicom"})
+    ledger["study_group"] = ["None", "None", "01", "1", "NULL", "01"]
+    write_result(tmp_path, "selection", selection(ledger), shared=False)
+    shown = report_tables.selection_text(report._read_csv(tmp_path, "selection")).reset_index()
+    assert shown["Category"].tolist() == ["01", "1", "NULL", "None", "no-dicom"]
+    assert shown["Analysed (missing)"].tolist() == ["33 % (0)", "0 % (0)", *["33 % (0)"] * 2, "–"]
+    effect = dict.fromkeys(EFFECT_COLUMNS) | {
+        "factor": "site",
+        "muscle": "multifidus",
+        "n_category": 9,
+    }
+    effect |= {"outcome": CSA, "model": "alone", "estimate": 3.0, "low_95": 1.0, "high_95": 5.0}
+    effects = pd.DataFrame([effect | {"category": "01", "reference": "None"}])
+    write_result(tmp_path, "site_effects", effects, shared=False)
+    drawn, _ = model_figures(tmp_path, SimpleNamespace(fat_name="Fat"))["site_effects"]()
+    assert drawn["name"].tolist() == ["site: 01 against\nNone"]

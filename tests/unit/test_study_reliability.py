@@ -368,6 +368,19 @@ def test_visits_more_than_three_months_apart_are_no_repeated_measurements():
     assert set(table.level) == {ALL_SLICES, "L4"}
 
 
+def test_visits_whose_names_are_not_in_order_are_no_repeated_measurements_either():
+    muscles, scans, levels = visits_of(10, {f"S{number:03d}": 2.0 for number in range(10)})
+    muscles, scans, levels = (
+        pd.concat([rows, rows[rows.visit == "1"].assign(visit="start")], ignore_index=True).replace(
+            {"visit": {"1": "pre", "2": "post"}}
+        )
+        for rows in (muscles, scans, levels)
+    )
+    scans.loc[scans.visit == "start", "years_since_first"] = np.nan  # so that names decide
+    table = visit_reliability(muscles, scans, levels)
+    assert set(table.n_subjects) == {0}
+
+
 def test_a_subject_without_a_side_has_no_pair_of_both():
     muscles, scans, levels = visits_of(20)
     gone = (muscles.subject == "S003") & (muscles.side == "left") & (muscles.visit == "2")

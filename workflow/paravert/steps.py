@@ -38,11 +38,11 @@ VERSIONS = {
     "gather_cohort": 17,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 12,
+    "fit_models": 14,
     "fit_centiles": 5,
-    "write_tables": 13,
-    "draw_figures": 13,
-    "write_report": 13,
+    "write_tables": 14,
+    "draw_figures": 14,
+    "write_report": 14,
     "write_review": 5,
 }
 

@@ -1,4 +1,4 @@
-"""Reads cohort tables as data frames, and writes data frames as CSV."""
+"""Reads cohort tables as data frames, and writes and reads data frames as CSV."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,8 @@ from paravert.tables import VISIT, Table, whole_file
 
 SEX_CATEGORIES = ("F", "M")
 ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
+# Columns of tables of results with words of the sheet or of raters, and units, which may look like numbers.
+WORDS = ("unit", "variable", "category", "reference", "subject", "visit", "first", "second")
 
 
 def read_frame(
@@ -106,3 +108,12 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """
     with whole_file(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Return a table of results that `write_csv` wrote; only empty cells are null.
+
+    Sites or groups named "None", "NULL" or "01" stay these texts (the columns WORDS).
+    """
+    words = dict.fromkeys(WORDS, str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])

@@ -19,7 +19,7 @@ from paravert.study.accuracy import (
     held_out_rows,
 )
 from paravert.study.centiles import CENTILE_TABLE
-from paravert.study.data_frames import ORDERED, read_frame, read_metadata
+from paravert.study.data_frames import ORDERED, read_csv, read_frame, read_metadata
 from paravert.study.drawing import style
 from paravert.study.drawing.accuracy_plots import (
     agreement_points,
@@ -200,7 +200,7 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
         if tables is None:
             return pd.DataFrame(columns=list(columns))
         path = tables / name
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
 
     def adjusted_means() -> Drawn:
         points = adjusted_mean_points(read("adjusted_means.csv", MEAN_COLUMNS))

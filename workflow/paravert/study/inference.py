@@ -431,7 +431,8 @@ def fit_model(
     side. weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but
     not sex and age) that are unknown for all, do not vary or are determined by others; rows without
     outcome, sex or age, or with a covariate unknown that varies; subjects of categories too small
-    to be pooled (`covariates.without_small_categories`); and muscles whose outcome does not vary.
+    to be pooled (`covariates.without_small_categories`); muscles whose outcome does not vary; and
+    muscles whose regression cannot be fitted, unless that is so for the others, too.
     From SPLINE_SUBJECTS (100) on age is a spline, unless it has at most SPLINE_DF + 1 (4) different
     values. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the
     subjects have it, because scans cover different ranges. An outcome by level (BY_LEVEL_OUTCOMES)
@@ -472,6 +473,10 @@ def fit_model(
             outcome.column, known, covariates, outcome.link, splines, weights, outcome.by_level
         )
     except NotFitted as reason:
+        if reason.muscle and known["muscle"].nunique() > 1:
+            rest = fit_model(model, outcome, data[data["muscle"] != reason.muscle], weights)
+            if rest.fit is not None:
+                return rest.noted(f"{_words(reason.muscle)} left out: {reason}")
         return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
     return FittedModel(model, outcome, known, fit, "; ".join(notes))
 

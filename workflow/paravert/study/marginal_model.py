@@ -42,7 +42,12 @@ TIGHT = 1e-9  # change of the coefficients (log odds) at which the estimating eq
 
 
 class NotFitted(Exception):
-    """Raised if a regression model cannot be fitted; the message is the reason, for its note in the tables."""
+    """Raised if a regression model cannot be fitted; the message is the reason, for its note in the tables.
+
+    muscle: whose regression it is; "" if it is that of all.
+    """
+
+    muscle = ""
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,9 @@ def fit_marginal(
     its own for each muscle, and for each sex if "sex" is among the covariates. Covariates and
     factors with one value are left out. Errors allow for correlated rows of a subject: Mancl and
     DeRouen 2001, with t intervals. Raises NotFitted if there are too few subjects for the
-    coefficients of a muscle (see SPARE_SUBJECTS), terms are collinear or determined by single
-    subjects, nothing is left to estimate errors from, or the fit does not converge.
+    coefficients of a muscle (see SPARE_SUBJECTS); or, with the name of the first such muscle, if a
+    muscle has too few, terms are collinear or determined by single subjects, nothing is left to
+    estimate errors from, or the fit does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
@@ -171,20 +177,22 @@ def fit_marginal(
     designs = _designs(parts, data, by_muscle, by_level)
     of_muscle = max(sum(map(_is_between, info.column_names)) for info, _ in designs.values())
     _check_enough(n_subjects, of_muscle)
-    fits = [
-        _fit_part(rows[outcome].to_numpy(dtype=float), designs[muscle][1], rows, link, weights)
-        for muscle, rows in by_muscle.items()
-    ]
+    names, fits, influences = pd.Index(data["subject"].unique()), [], []
+    for muscle, rows in by_muscle.items():
+        values, (_, matrix) = rows[outcome].to_numpy(dtype=float), designs[muscle]
+        try:
+            _check_enough(rows["subject"].nunique(), of_muscle)
+            fits.append(_fit_part(values, matrix, rows, link, weights))
+            influences.append(fits[-1].influence(names))
+        except NotFitted as reason:
+            reason.muscle = muscle
+            raise
     described = {muscle: info for muscle, (info, _) in designs.items()}
-    names = pd.Index(data["subject"].unique())
-    influence = np.concatenate([fit.influence(names) for fit in fits], axis=1)
-    covariance = influence.T @ influence
-    if not (np.isfinite(covariance).all() and (np.diag(covariance) > 0).all()):
-        raise NotFitted("single subjects determine terms of the model")
+    influence = np.concatenate(influences, axis=1)
     return MarginalFit(
         terms=tuple(_terms(described)),
         coefficients=np.concatenate([fit.coefficients for fit in fits]),
-        covariance=covariance,
+        covariance=influence.T @ influence,
         df=float(n_subjects - of_muscle),
         link=link,
         formula=_formula(outcome, len(fits), parts),
@@ -240,9 +248,13 @@ class _Part:
         names: of all subjects. The sum of the outer products is the covariance of Mancl and DeRouen
         2001, whose residuals are divided by 1 - leverage of the subject. With X the rows of a
         subject, V their slopes and B the sum of X'VX over the subjects, that is
-        B^-1 (I - X'VX B^-1)^-1 X' score. Raises NotFitted if a subject has leverage 1.
+        B^-1 (I - X'VX B^-1)^-1 X' score. Raises NotFitted if a subject has leverage 1, the
+        errors are not finite or 0, or B cannot be inverted.
         """
-        bread = np.linalg.inv(self.rows.T @ (self.rows * self.slope[:, None]))
+        try:
+            bread = np.linalg.inv(self.rows.T @ (self.rows * self.slope[:, None]))
+        except np.linalg.LinAlgError:  # fractions of a group next to 0 or 1
+            raise NotFitted("the estimating equations did not converge") from None
         found = np.zeros((len(names), len(self.coefficients)))
         for first, last, starts in self._chunks():
             own, slope = self.rows[first:last], self.slope[first:last, None]
@@ -253,6 +265,9 @@ class _Part:
                 raise NotFitted("single subjects determine terms of the model")
             places = names.get_indexer(self.subjects[first + starts])
             found[places] = np.linalg.solve(rest, score[:, :, None])[:, :, 0] @ bread
+        variance = (found**2).sum(axis=0)
+        if not (np.isfinite(variance) & (variance > 0)).all():
+            raise NotFitted("single subjects determine terms of the model")
         return found
 
     def _chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:

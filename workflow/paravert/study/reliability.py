@@ -164,7 +164,8 @@ def _of_visits(
 ) -> pd.DataFrame:
     """Return the reliability of measures (unit by column). weight: column that weights fat fractions."""
     first, second = two_scans(rows, subjects, (0, 1))
-    near = ~(second["years"] - first["years"] >= REPEAT_YEARS)
+    # By name, where a third visit has no years, the later one may come first.
+    near = ~((second["years"] - first["years"]).abs() >= REPEAT_YEARS)
     first, second = (
         _with_both_sides(scan[near], list(measures), weight) for scan in (first, second)
     )

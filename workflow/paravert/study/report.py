@@ -25,7 +25,7 @@ from paravert.study import report_tables
 from paravert.study.accuracy import NO_AREAS, NO_HELD_OUT
 from paravert.study.centiles import too_few
 from paravert.study.cohort import EXCLUDED
-from paravert.study.data_frames import read_frame, read_metadata
+from paravert.study.data_frames import read_csv, read_frame, read_metadata
 from paravert.study.fat_words import fat_note
 from paravert.study.flags import flag_counts
 from paravert.study.methods import methods_paragraph
@@ -195,7 +195,7 @@ def write_report(
             cohort,
             folder,
             ledger.assign(scan=scans["subject"]),
-            list(dict.fromkeys(pd.read_csv(figures / "fig2_examples.csv", dtype=str)["subject"])),
+            list(dict.fromkeys(_read_csv(figures, "fig2_examples")["subject"])),
         ),
         "lumbar": lumbar_note(ledger),
         "configuration": configuration.read_text(encoding="utf-8").strip(),
@@ -304,7 +304,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
 
 
 def _read_csv(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / f"{name}.csv", dtype={"unit": str, "first": str, "second": str})
+    return read_csv(folder / f"{name}.csv")
 
 
 def render(content: dict) -> str:

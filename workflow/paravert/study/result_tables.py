@@ -19,6 +19,7 @@ SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
 SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of ([\d,]+ (?:subjects|men))"
 FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
+AGES = r"(outside the ages of the subjects), \S+ to \S+ years"  # of the youngest and the oldest
 # What a table does not say in its rows: a text, or the name of a column with the same meaning.
 STATED: dict[str, Mapping[str, str]] = {
     "table1_iou": {
@@ -114,9 +115,9 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
 
     frame: any table. In rows with a count (columns n, subjects, n_..., count_...) from 1 to 4 all
     numbers become null, and the text found becomes "fewer than 5 subjects". Number columns whose
-    name ends with lowest or highest, values of one person, become null in all rows. Such counts of
-    subjects within the texts of note, left_out and found read like this, too. A boolean column
-    suppressed marks the rows with such a count.
+    name ends with lowest or highest, values of one person, become null in all rows, and notes do
+    not tell the lowest and highest age. Such counts of subjects within the texts of note, left_out
+    and found read like this, too. A boolean column suppressed marks the rows with such a count.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
@@ -127,7 +128,7 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     shared.loc[small, numbers] = None
     shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
     for name in shared.columns.intersection(["note", "left_out", "found"]):
-        shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
+        shared[name] = shared[name].replace({SMALL_COUNT: FEWER, AGES: r"\1"}, regex=True)
     if "found" in shared:  # claims: "in 3 of 22 subjects", or numbers of a model
         shared["found"] = shared["found"].replace(SMALL_SHARE, FEWER_OF, regex=True)
         shared.loc[small, "found"] = FEWER
