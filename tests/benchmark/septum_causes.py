@@ -56,7 +56,7 @@ SEQUENCES = ("dixon_water", "t2")
 BANDS = {"L4/5-L5": (4.25, 5.25), "L3-L4": (2.75, 4.25), "L1-L2/3": (0.75, 2.75)}
 SECTION_PX_MM = 0.8
 NOTCH_PX = 8  # 6.4 mm: notches of twice this width are filled
-RIM_DEPTH_MM, RIM_STEP_MM = 24, 2  # real scan: depth to which the rim is removed, and its steps
+RIM_MM = tuple(range(3, 25, 2))  # real scan: depths at which the rim is removed
 REAL_NOTCH_PX = 8  # real scan: half the width of the notches that are filled
 LEAST_TOUCH = 0.6  # of the height of multifidus
 MULTIFIDUS, ERECTOR = (7, 8), (5, 6)
@@ -422,20 +422,30 @@ def inner(masks: np.ndarray, px: int) -> np.ndarray:
     return np.stack([ndimage.binary_erosion(mask, iterations=px) for mask in masks])
 
 
-def without_rim(images: np.ndarray, back: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """Return images divided by the relative signal of the back muscles at each depth beneath their back."""
-    depth = np.empty(images.shape)
+def depths_mm(back: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Return the distance of every pixel from the posterior outline of the back muscles, mm."""
+    depth = np.empty(back.shape)
     for own, inside in zip(depth, back, strict=True):
         columns = np.flatnonzero(inside.any(axis=0))
         last = len(inside) - 1 - inside[::-1].argmax(axis=0)
         hind = np.interp(np.arange(inside.shape[1]), columns, last[columns])
         behind = np.arange(len(inside))[:, None] > hind
         own[:] = pixel_mm * ndimage.distance_transform_edt(~behind)
-    starts = np.arange(RIM_STEP_MM, RIM_DEPTH_MM, RIM_STEP_MM)
-    at = [back & (depth >= start) & (depth < start + RIM_STEP_MM) for start in starts]
-    profile = np.array([np.median(images[one]) for one in at])
-    profile /= np.median(images[back & (depth > RIM_DEPTH_MM)])
-    return images / np.interp(depth, [*starts + RIM_STEP_MM / 2, RIM_DEPTH_MM], [*profile, 1.0])
+    return depth
+
+
+def rim_profile(images: np.ndarray, back: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Return the median signal at the depths of RIM_MM, relative to that deeper in the muscles."""
+    half = (RIM_MM[1] - RIM_MM[0]) / 2
+    at = [back & (depth >= mm - half) & (depth < mm + half) for mm in RIM_MM]
+    deeper = np.median(images[back & (depth > RIM_MM[-1] + half)])
+    return np.array([np.median(images[one]) for one in at]) / deeper
+
+
+def without_rim(images: np.ndarray, back: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Return images divided by the relative signal of the back muscles at each depth beneath their back."""
+    depth = depths_mm(back, pixel_mm)
+    return images / np.interp(depth, RIM_MM, rim_profile(images, back, depth))
 
 
 def without_notches(images: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -516,6 +526,10 @@ def volunteer(predictor: Predictor, data: Path, *, changed: bool) -> None:
         tests = {"as it is": images}
         if single:
             tests = real_changes(images, mask, fat_is_bright, pixel_mm)
+            back = mask > 0
+            profile = rim_profile(images, back, depths_mm(back, pixel_mm))
+            told = (f"{mm} mm {one:.2f}" for mm, one in zip(RIM_MM, profile, strict=True))
+            print(f"  {kind:8s} signal by depth beneath the back:", *told)
         for name, own in tests.items():
             labels = scan_labels(predictor, Volume(own.astype(np.float32), image.affine))
             scores = judged(labels, mask)

@@ -81,10 +81,10 @@ def bright_rim(outer_fat: torch.Tensor, pixel_mm: float, rng: np.random.Generato
 
     In half of the pictures, thick subcutaneous fat is brighter by 10 to 80 %, and muscle beneath it by as
     much at the fascia and by less deeper, down to a depth of 7 to 24 mm, which is one for all pictures of
-    a call. Where the fat is thinner than this depth, both are brighter by less. In the real volunteer TUM01, muscle at the fascia of
-    the back is 20 to 45 % brighter than 12 mm deeper, much more than the coil's sensitivity changes over
-    that distance (docs/septum.md). outer_fat: whether a pixel is subcutaneous fat, bool (batch, rows,
-    columns), whose shape the result has. pixel_mm: pixel size. rng: random numbers.
+    a call. Where the fat is thinner than this depth, both are brighter by less. In the real volunteer
+    TUM01, muscle 3 mm beneath the fascia of the back is 15 to 20 % brighter than deeper (docs/septum.md).
+    outer_fat: whether a pixel is subcutaneous fat, bool (batch, rows, columns), whose shape the result
+    has. pixel_mm: pixel size. rng: random numbers.
     """
     n, *size = outer_fat.shape
     cells = functional.avg_pool2d(outer_fat[:, None].float(), RIM_CELL_PX)
