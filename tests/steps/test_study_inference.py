@@ -12,6 +12,7 @@ from scipy.special import logit
 from paravert import codebook, tables
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study import variance_components as variance_components_module
+from paravert.study.claims import paper_claims
 from paravert.study.covariates import with_model_covariates, without_small_categories
 from paravert.study.data_frames import read_frame, with_ordered_categories
 from paravert.study.drawing.model_plots import site_effect_points
@@ -32,6 +33,7 @@ from paravert.study.inference import (
 )
 from paravert.study.marginal_model import LOGIT, NotFitted, fit_marginal
 from paravert.study.models import fit_models
+from paravert.study.result_tables import for_sharing
 from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import _mean_squares, variance_components
 from study_tables import cohort_rows, write_cohort
@@ -731,6 +733,25 @@ def test_rows_of_a_cohort_come_in_the_order_of_the_muscles(tmp_path):
     muscles = read_frame(tmp_path, codebook.MUSCLE_TABLE)
     assert muscles.muscle[:8].tolist() == [muscle for muscle in MUSCLES for _ in SIDES]
     assert muscles.side[:8].tolist() == list(SIDES) * 4
+
+
+def test_rows_that_rest_on_few_men_are_blank_in_tables_for_sharing():
+    data = cohort(30)
+    data["sex"] = data["sex"].where(data.subject.isin(["S001", "S003"]), "F")
+    fitted = fit_model(SEX_AND_AGE, AREA, data)
+    for rows, few in (
+        (fitted.contrasts(), lambda row: row["family"] == "sex, area"),
+        (fitted.adjusted_means(), lambda row: row["sex"] == "M"),
+        (fitted.terms(), lambda row: "sex[" in row["term"]),
+    ):
+        table = pd.DataFrame(rows)
+        of_men = table.apply(few, axis=1)
+        assert 0 < of_men.sum() < len(table)
+        assert (for_sharing(table)["suppressed"] == of_men).all()
+    found = paper_claims(pd.DataFrame(corrected(fitted.contrasts())), data, data.assign(iou=np.nan))
+    men = found.set_index("claim").loc["Men have larger areas in all muscles"]
+    assert (men.reproduced, men.n_sex) == ("not tested", 2)
+    assert men.found.endswith("; fewer than 5 subjects")
 
 
 # --- variance components -------------------------------------------------------------------------

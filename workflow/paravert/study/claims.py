@@ -26,7 +26,7 @@ CORRELATION = "Spearman correlation"  # in the column model
 SHARE = "share of subjects"
 SIGNIFICANT = 0.05  # of p by Holm
 LEAST_QUARTILE = 0.75  # the paper: the lower quartile of every muscle's IoU is above it
-CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by", *BASIS_COLUMNS)
+CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by", *BASIS_COLUMNS, "n_sex")
 YES, NO, PART, UNTESTED = "yes", "no", "in part", "not tested"
 UNCERTAIN = "in direction only"
 
@@ -119,11 +119,11 @@ def paper_claims(
     it is "", men and women are compared by level, and all that is found of areas and fat fractions
     ends with it. Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and
     estimator, link, covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was
-    tested). A claim holds for a comparison of models if its estimate has the claimed direction and
+    tested), and n_sex (subjects of the smaller sex, where both are compared). A claim holds for a comparison of models if its estimate has the claimed direction and
     p_holm is below .05. reproduced: "yes" if the claim holds for all its comparisons (or subjects,
     or muscles), "in part" if for some, or for all that are measured but not for all muscles, "no"
     if for none; "in direction only" if for no comparison, but all estimates have the claimed
-    direction; "not tested" without data, without a p value, or of fewer than 5 subjects.
+    direction; "not tested" without data, without a p value, or of fewer than 5 subjects (of a sex).
     Comparisons without a p value do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
@@ -196,7 +196,7 @@ def _compared(
         f"as claimed in {as_claimed.sum()} of {len(known)}{kind}, p (Holm) < .05 in {certain.sum()}"
     )
     first = known.iloc[0]
-    basis = {name: first.get(name) for name in BASIS_COLUMNS}
+    basis = {name: first.get(name) for name in (*BASIS_COLUMNS, "n_sex")}
     if tested.empty:
         why = first["note"] if pd.notna(first["note"]) else "no p value"
         return f"{what}{where}: {ends}; {why}", UNTESTED, tested_by, basis
@@ -209,7 +209,8 @@ def _compared(
 
 def _enough(found: str, verdict: str, tested_by: str, basis: dict) -> tuple:
     """Return the last columns of a claim; of few subjects it is not tested."""
-    if basis["n_subjects"] < LEAST_SHARED_SUBJECTS:
+    counts = pd.Series([basis["n_subjects"], basis.get("n_sex")], dtype=float)
+    if (counts < LEAST_SHARED_SUBJECTS).any():
         found, verdict = f"{found}; {FEWER}", UNTESTED
     return found, verdict, tested_by, basis
 

@@ -49,15 +49,16 @@ AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between t
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "formula", "note",
+    "df", "p_value", "family", "n_subjects", "n_sex", "n_rows", "estimator", "link", "covariance", "formula", "note",
 )  # fmt: skip
 CONTRAST_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
+    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_sex", "n_rows", "estimator", "link", "covariance",
+    "note",
 )  # fmt: skip
 MEAN_COLUMNS = (
     "outcome", "model", "muscle", "sex", "age_years", "estimate", "unit", "low_95", "high_95", "df",
-    "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
+    "family", "n_subjects", "n_sex", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -173,17 +174,21 @@ class FittedModel:
 
         Among these: outcome, model, term (name by patsy), label (in words), estimate,
         standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
-        odds), p_value (NaN for intercepts and splines), n_subjects, n_rows, note. A model that was
-        not fitted has one dict with outcome, model, family and note only.
+        odds), p_value (NaN for intercepts and splines), n_subjects, n_sex (subjects of the smaller
+        sex, of terms that are of one sex or compare both), n_rows, note. A model that was not
+        fitted has one dict with outcome, model, family and note only.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
         rows, first = [], SEX_WORDS["M" if self._sexes() == ["M"] else "F"]
         for index, term in enumerate(self.fit.terms):
             found = self.fit.estimate(np.eye(len(self.fit.terms))[index])
-            effect = TERM.fullmatch(term)[2] not in ("", "Intercept") and "cr(" not in term
+            muscle, what = TERM.fullmatch(term).groups()
+            mean, difference = what in ("", "Intercept"), what.startswith("sex[")
+            sexes = self._sexes()[: 1 + difference]
             rows.append(
                 self._common()
+                | ({"n_sex": self._fewest(muscle, sexes)} if mean or difference else {})
                 | {
                     "term": term,
                     "kind": "fixed",
@@ -195,7 +200,7 @@ class FittedModel:
                     "standard_error": found.standard_error,
                     "low_95": found.low_95,
                     "high_95": found.high_95,
-                    "p_value": found.p_value if effect else np.nan,
+                    "p_value": np.nan if mean or "cr(" in term else found.p_value,
                     "formula": self.fit.formula,
                     "note": self.note,
                 }
@@ -207,7 +212,8 @@ class FittedModel:
 
         Among these: family (the planned question), outcome, model, muscle, label (in words),
         estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
-        ratio), standard_error (of odds ratios that of the logarithm), p_value, n_subjects, note.
+        ratio), standard_error (of odds ratios that of the logarithm), p_value, n_subjects, n_sex
+        (subjects of the smaller sex, where both are compared), note.
         p_holm and tests_in_family are missing; `corrected` adds them. families: planned questions;
         those without this outcome are skipped. A comparison that is impossible has a note in place
         of muscle, label and numbers of the estimate.
@@ -228,9 +234,9 @@ class FittedModel:
 
         One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
         these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions
-        0-1). Other covariates are averaged over the subjects, on the scale of the link. Ages beyond
-        those of the subjects have a note in place of these numbers. Empty if the model was not
-        fitted.
+        0-1), and n_sex (subjects of this sex). Other covariates are averaged over the subjects, on
+        the scale of the link. Ages beyond those of the subjects have a note in place of these
+        numbers. Empty if the model was not fitted.
         """
         if self.fit is None:
             return []
@@ -244,6 +250,7 @@ class FittedModel:
                         "sex": sex,
                         "age_years": age,
                         "unit": self.outcome.unit,
+                        "n_sex": self._fewest(muscle, [sex]),
                     }
                     if not low <= age <= high:
                         row["note"] = f"outside the ages of the subjects, {low:g} to {high:g} years"
@@ -284,7 +291,9 @@ class FittedModel:
             label = (
                 f"men {self._compared()} women, {_words(muscle)}{self._mean_over_levels(muscle)}"
             )
-            yield self._contrast(weights, label, muscle)
+            yield self._contrast(weights, label, muscle) | {
+                "n_sex": self._fewest(muscle, self._sexes())
+            }
 
     def _age_contrasts(self) -> Iterator[dict]:
         if "age_decades" not in self.model.covariates:
@@ -407,6 +416,12 @@ class FittedModel:
 
     def _sexes(self) -> list[str]:
         return list(self.data["sex"].cat.categories)
+
+    def _fewest(self, muscle: str | None, sexes: Sequence[str]) -> int:
+        """Return the number of subjects with a muscle (None: any) of the rarer of the sexes."""
+        own = self.data if muscle is None else self.data[self.data["muscle"] == muscle]
+        counts = own.groupby("sex", observed=True)["subject"].nunique()
+        return int(counts[counts.index.isin(sexes)].min())
 
     def _ages(self) -> pd.Series:
         return self.data.drop_duplicates("subject")["age_years"]

@@ -17,7 +17,7 @@ from paravert.study.inference import (
 )
 from paravert.study.level_areas import NEAREST_MM, REACH_MM
 from paravert.study.marginal_model import name_and_rest
-from paravert.study.selection import TRUNCATED_PERCENT
+from paravert.study.selection import TRUNCATED_PERCENT, told_first
 from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
 from paravert.study.standard_level import SCANS_COVER
 from paravert.study.summary import counted, counted_range
@@ -276,7 +276,7 @@ def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
 def _weights(weighted: pd.DataFrame) -> list[str]:
     """Return a sentence per outcome on the weights for missing subjects; weighted: weighted_contrasts."""
     sentences = []
-    for row in weighted.drop_duplicates("outcome").itertuples():
+    for row in told_first(weighted).drop_duplicates("outcome").itertuples():
         outcome = "area" if row.outcome == CSA else "fat fraction"
         if pd.isna(row.weighted):
             why = row.note.partition(f"; {SCANS_COVER}")[0]

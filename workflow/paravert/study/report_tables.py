@@ -11,6 +11,7 @@ from paravert.anatomy import MUSCLES
 from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
 from paravert.study.result_tables import basis_sentences
+from paravert.study.selection import told_first
 from paravert.study.standard_level import ALL_SLICES
 from paravert.study.summary import counted, counted_range
 
@@ -646,7 +647,8 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
     ]
     shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
     notes = basis_sentences(known)
-    notes += [_weights_note(row) for row in table.drop_duplicates("outcome").itertuples()]
+    of_outcomes = told_first(table).drop_duplicates("outcome")
+    notes += [_weights_note(row) for row in of_outcomes.itertuples()]
     return {"table": as_html(shown, empty="No weighted comparison."), "note": " ".join(notes)}
 
 

@@ -31,7 +31,7 @@ SELECTION_COLUMNS = (
 WEIGHTED_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "unit", "complete_cases", "complete_cases_low_95",
     "complete_cases_high_95", "weighted", "weighted_low_95", "weighted_high_95",
-    "difference_in_standard_errors", "df", "n_subjects", "n_rows", "n_missing", "effective_n", "weight_lowest",
+    "difference_in_standard_errors", "df", "n_subjects", "n_sex", "n_rows", "n_missing", "effective_n", "weight_lowest",
     "weight_highest", "predictors", "left_out", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 ALWAYS_KNOWN = ("sex", "age_years")  # covariates that every model needs
@@ -218,7 +218,7 @@ def _weighted_fit(
 
 
 def _side_by_side(complete: dict, weighted: dict | None) -> dict:
-    row = {name: complete[name] for name in ("family", "muscle", "label", "unit")}
+    row = {name: complete.get(name) for name in ("family", "muscle", "label", "unit", "n_sex")}
     for name, found in (("complete_cases", complete), ("weighted", weighted or {})):
         row[name] = found.get("estimate", np.nan)
         row |= {f"{name}_{end}": found.get(end, np.nan) for end in ("low_95", "high_95")}
@@ -226,6 +226,14 @@ def _side_by_side(complete: dict, weighted: dict | None) -> dict:
     pair = np.log(pair) if complete["unit"].startswith("odds ratio") else pair
     row["difference_in_standard_errors"] = (pair[0] - pair[1]) / complete["standard_error"]
     return row
+
+
+def told_first(weighted: pd.DataFrame) -> pd.DataFrame:
+    """Return weighted contrasts with those that have a weighted estimate first, otherwise in their order.
+
+    weighted: from `weighted_contrasts`; in tables for sharing rows of few women or men are blank.
+    """
+    return weighted.sort_values("weighted", key=pd.isna, kind="stable")
 
 
 def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeights:

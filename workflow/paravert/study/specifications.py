@@ -43,7 +43,7 @@ SLICE_COLUMNS = (
 WAY_COLUMNS = ("estimator", "erosion_px", "quality_cut", "level_rule")
 CURVE_COLUMNS = (
     *WAY_COLUMNS, "chosen", "family", "muscle", "label", "estimate", "unit", "low_95", "high_95", "p_value", "df",
-    "n_subjects", "n_rows", MODEL_ESTIMATOR, "link", "covariance", "note",
+    "n_subjects", "n_sex", "n_rows", MODEL_ESTIMATOR, "link", "covariance", "note",
 )  # fmt: skip
 
 
