@@ -38,7 +38,7 @@ VERSIONS = {
     "gather_cohort": 17,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 15,
+    "fit_models": 16,
     "fit_centiles": 5,
     "write_tables": 14,
     "draw_figures": 14,

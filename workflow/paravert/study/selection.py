@@ -263,7 +263,7 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
         sizes = f"{known} in the model, {missing} missing"
         raise NotWeighted(f"{sizes}{except_for}, expected at least {LEAST_MISSING} each")
     design, used, unused = np.ones((len(people), 1)), [], []
-    for name in people.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
+    for name in _possible_predictors(people):
         spare = int(smaller) // SUBJECTS_PER_COEFFICIENT - (design.shape[1] - 1)
         wider = np.column_stack([design, _predictor(people[name], spare)])
         if wider.shape[1] > design.shape[1] and np.linalg.matrix_rank(wider) == wider.shape[1]:
@@ -288,7 +288,7 @@ def _represented(people: pd.DataFrame, inside: np.ndarray) -> tuple[pd.DataFrame
     left_out = []
     if unknown := len(people) - len(known):
         left_out.append(f"{counted(unknown, 'subject')} of unknown {' or '.join(ALWAYS_KNOWN)}")
-    for name in known.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
+    for name in _possible_predictors(known):
         if _is_number(known[name]) or known[name].isna().any():
             continue
         texts = known[name].astype(str)
@@ -301,6 +301,10 @@ def _represented(people: pd.DataFrame, inside: np.ndarray) -> tuple[pd.DataFrame
             )
         known = known[present]
     return known, left_out
+
+
+def _possible_predictors(people: pd.DataFrame) -> list[str]:
+    return [name for name in people if name.lower() not in NO_PREDICTORS and name != "inside"]
 
 
 def _predictor(values: pd.Series, most: int) -> np.ndarray:
