@@ -451,13 +451,11 @@ def without_rim(images: np.ndarray, back: np.ndarray, pixel_mm: float) -> np.nda
 def without_notches(images: np.ndarray, back: np.ndarray) -> np.ndarray:
     """Return images whose notches in the posterior outline of the back muscles have the signal of muscle."""
     result = images.copy()
-    disc = ndimage.generate_binary_structure(2, 2)
+    square, rim = ndimage.generate_binary_structure(2, 2), 2 * REAL_NOTCH_PX
     for own, image, inside in zip(result, images, back, strict=True):
-        padded = np.pad(inside, 2 * REAL_NOTCH_PX)
-        closed = ndimage.binary_closing(padded, disc, iterations=REAL_NOTCH_PX)
-        closed = closed[
-            2 * REAL_NOTCH_PX : -2 * REAL_NOTCH_PX, 2 * REAL_NOTCH_PX : -2 * REAL_NOTCH_PX
-        ]
+        padded = np.pad(inside, rim)
+        closed = ndimage.binary_closing(padded, square, iterations=REAL_NOTCH_PX)
+        closed = closed[rim:-rim, rim:-rim]
         hinder = np.arange(len(inside))[:, None] > np.median(np.nonzero(inside)[0])
         notches = closed & ~inside & hinder
         weight = ndimage.gaussian_filter(inside.astype(float), 4)

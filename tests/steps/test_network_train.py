@@ -158,7 +158,9 @@ def test_a_batch_with_a_huge_gradient_does_not_throw_the_weights_back():
     run._step(1e4 * images, truth, 0.1)
     moments = [state["exp_avg"] for state in run.optimiser.state.values()]
     moved = float(torch.stack([one.norm() for one in moments]).norm())
-    assert moved == pytest.approx(0.1 * fit.LARGEST_GRADIENT, rel=1e-3)  # Adam's beta1 is 0.9
+    assert moved == pytest.approx(
+        0.1 * fit.MOST_STEP_GRADIENT_NORM, rel=1e-3
+    )  # Adam's beta1 is 0.9
 
 
 def test_a_toy_problem_is_learnt(learnt):

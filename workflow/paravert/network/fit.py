@@ -34,9 +34,9 @@ from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
-# Largest norm of the gradient of a step; larger ones are scaled down. Usual ones of pretraining are 0.4 to 1.3. One
-# batch with a far larger one once undid a training of an hour, as the network has no normalisation layers.
-LARGEST_GRADIENT = 2.0
+# Largest norm of the gradient of a step; larger ones are scaled down. In pretraining, 0.4 to 1.3 are usual. Without
+# this limit a training once lost the progress of an hour within an epoch of sound batches.
+MOST_STEP_GRADIENT_NORM = 2.0
 # What torch.load raises for a damaged file, or one of another kind (found with random damage).
 DAMAGED = (
     *(EOFError, RuntimeError, LookupError, ValueError, AttributeError, TypeError),
@@ -365,7 +365,7 @@ class Training:
             raise InputError("training", f"the loss became {loss.item()}; lower the learning rate")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._learner.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(self._learner.parameters(), MOST_STEP_GRADIENT_NORM)
         self.optimiser.step()
         self._averaged.update_parameters(self._learner)
         return loss.item()

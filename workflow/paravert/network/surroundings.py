@@ -32,6 +32,10 @@ Y_MM = X_MM + BEHIND_SPINE_MM
 # Scale of the laminar fat's width relative to the square root of the multifidus' area, and pixels
 # over which the width varies.
 RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
+BEHIND = (
+    (-110, 110),
+    (25, 110),
+)  # x and y (mm) of a window around the posterior outline of the back muscles
 NOTCH_PX = 8  # half the width of the notches that `smooth_back` fills
 _DISC = np.hypot(*np.ogrid[-NOTCH_PX : NOTCH_PX + 1, -NOTCH_PX : NOTCH_PX + 1]) <= NOTCH_PX
 TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them
@@ -358,7 +362,7 @@ def smooth_back(section: Section) -> None:
     On both sides, notches of up to 13 mm in width, such as the one where their septum ends: fat, fascia
     and septum there become labels, in place.
     """
-    rows, columns = _window((-110, 110), (25, 110))
+    rows, columns = _window(*BEHIND)
     part = section.tissues[:, rows, columns]
     middle = X_MM[columns].searchsorted(0.0)
     soft = _is_any((*LOOSE_FAT, Tissue.SEPTUM, Tissue.FASCIA))
@@ -383,7 +387,7 @@ def dents(section: Section) -> None:
     between parts of the longissimus. The labels, septum and fascia there become Tissue.FAT, in place.
     """
     rng = section.rng
-    rows, columns = _window((-110, 110), (25, 110))
+    rows, columns = _window(*BEHIND)
     labels = _is_any(BACK)[section.tissues[LAYERS // 2, rows, columns]]
     hind = len(labels) - 1 - labels[::-1].argmax(0)
     place, wide, deep = rng.uniform(0.15, 0.6), rng.uniform(4, 12), rng.uniform(1.5, 6)

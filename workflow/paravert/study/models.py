@@ -208,8 +208,8 @@ def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.D
     of MOST_LEVEL_SUBJECTS (2,000) subjects that replaces a larger cohort. One row per scan, level,
     muscle and side with an area above 0. Columns: subject, visit (with visits), muscle, side, level
     (name, such as "L3/4"), csa_by_level_mm2, fat_fraction_by_level (null if unknown),
-    codebook.COVARIATE_COLUMNS (sex, age_years, ...) and those that `model_data` adds. The note says if a sample was taken,
-    and how many subjects have no row; "" if neither.
+    codebook.COVARIATE_COLUMNS (sex, age_years, ...) and those that `model_data` adds. The note says if
+    a sample was taken, and how many subjects have no row; "" if neither.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject"])["subject"]
     sample, note = sampled_subjects(subjects, MOST_LEVEL_SUBJECTS, seed)

@@ -93,9 +93,8 @@ def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the row of each subject's first scan, ordered by subject, with a new index from 0.
 
     subjects: one row per scan, such as the cohort table, with a unique index; without a column visit
-    it is returned itself. First: by
-    years_since_first if it is known for all scans of the subject, otherwise by the visit's name,
-    numbers in numerical order and before other names.
+    it is returned itself. First: by years_since_first if it is known for all scans of the subject,
+    otherwise by the visit's name, numbers in numerical order and before other names.
     """
     if "visit" not in subjects:
         return subjects
