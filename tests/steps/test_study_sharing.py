@@ -40,6 +40,21 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
     assert shared.n_subjects.tolist()[1:] == [5, 0, 22]
 
 
+def test_the_row_of_all_sexes_does_not_tell_that_of_three_men_by_subtraction():
+    table = pd.DataFrame(
+        {
+            "variable": ["age_years"] * 3 + ["volume_ml"] * 3,
+            "level": [None] * 3 + ["all slices"] * 3,
+            "sex": ["all", "F", "M"] * 2,
+            "n": [23, 20, 3, 13, 13, 0],
+            "mean": [50.0, 48.0, 63.3, 300.0, 300.0, np.nan],
+        }
+    )
+    shared = for_sharing(table)
+    assert shared["mean"].isna().tolist() == [True, False, True, False, False, True]
+    assert shared.suppressed.tolist() == [True, False, True, False, False, False]
+
+
 def test_claims_for_sharing_tell_no_count_below_five():
     table = pd.DataFrame(
         {

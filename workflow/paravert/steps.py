@@ -40,7 +40,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 16,
     "fit_centiles": 5,
-    "write_tables": 14,
+    "write_tables": 15,
     "draw_figures": 14,
     "write_report": 14,
     "write_review": 5,

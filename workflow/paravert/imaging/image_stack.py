@@ -75,7 +75,8 @@ class ImageStack:
 class Images:
     """The images of one subject.
 
-    stacks: each a stack of parallel, evenly spaced axial slices; from caudal to cranial. header:
+    stacks: each a stack of parallel, evenly spaced axial slices; the stacks, and the slices of each,
+    are in order from caudal to cranial. header:
     {column of `tables.HEADER_COLUMNS`, such as echo_time_ms: value}; an absent key or None is
     unknown. cautions: warnings about the subject, with those of all its slices. note: text with
     details of some warnings, such as which slices or series are not used, or None. series: one row

@@ -21,9 +21,9 @@ BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 def network_input(image: np.ndarray) -> np.ndarray:
     """Return the network's input for sagittal images, float32, same shape, -0.5 to 1.5.
 
-    image: (..., rows, columns), signal; 0 outside the field of view. Result: sqrt(ratio) - 0.5,
-    with ratio = signal / 95th percentile of the positive signal in the whole array, not in each
-    image; limited to 0 to 4. Without positive signal, -0.5 everywhere.
+    image: (..., rows, columns), signal, in pixels of 2.5 mm; 0 outside the field of view. Result:
+    sqrt(ratio) - 0.5, with ratio = signal / 95th percentile of the positive signal in the whole array,
+    not in each image; limited to 0 to 4. Without positive signal, -0.5 everywhere.
     """
     positive = image[image > 0]
     scale = np.percentile(positive, BRIGHT_PERCENT) if positive.size else 1.0

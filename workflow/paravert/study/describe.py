@@ -27,7 +27,7 @@ from paravert.study.reliability import (
     scored_slice_levels,
     visit_reliability,
 )
-from paravert.study.result_tables import write_result
+from paravert.study.result_tables import ALL_SEXES, write_result
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
@@ -44,7 +44,7 @@ from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED, HEADLINES
 
 log = logging.getLogger(__name__)
 
-ALL, SEX_UNKNOWN = "all", "unknown"
+SEX_UNKNOWN = "unknown"
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
@@ -217,7 +217,7 @@ def _described(
 
 def _by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return [(sex, rows of the frame)] for all, F and M, and unknown if there are rows of unknown sex."""
-    groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
+    groups = [(ALL_SEXES, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]
     return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 

@@ -182,10 +182,10 @@ def check_scans(
     """Raise InputError for ratings of scans that have other names in the sheet.
 
     ratings: of all raters. scans: names of all scans of the sheet. digests: {scan: digest of its
-    present labels}, None if it has none. A scan that is not in the sheet, but was rated with the
-    labels of one that is, has lost its name, for example 007 in a spreadsheet. A rating without
-    such labels is accepted: its scan may have left the sheet. So is that of a copy, whose labels
-    the rater has rated under the other name, too.
+    present labels (labels_digest, as `Rating.fingerprint`)}, None if it has none. A scan that is not in
+    the sheet, but was rated with the labels of one that is, has lost its name, for example 007 in a
+    spreadsheet. A rating of labels that no scan in digests has is accepted: its scan may have left the
+    sheet. So is that of a copy, if the rater has rated the scan of the other name, too.
     """
     owners = {digest: scan for scan, digest in digests.items() if digest}
     rated = {(rating.rater, rating.scan) for rating in ratings}

@@ -133,7 +133,8 @@ def visit_reliability(
     does not enter the fat fraction. Pairs of areas or volumes that are 0 at both visits are left
     out. Column level: "all slices", for a scan as a whole, and each vertebra or disc (no volume);
     there, a muscle and side with fewer than two subjects has no row. Single slices are not
-    compared, because those of two visits are at different places. Empty without visits.
+    compared, because those of two visits are at different places. source is "visits", comparison "first
+    visit, second visit". Empty if subjects has no column visit.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -236,13 +237,14 @@ def paired_statistics(
     """Return the statistics of two measurements of each subject, {name: value}.
 
     Names: n_subjects, df (n_subjects - 1), first_mean, second_mean; icc_2_1, icc_3_1, sem (standard
-    error of measurement), bias (second - first), lower_limit and upper_limit (Bland-Altman), these
-    six also with _low_95 and _high_95; mdc_95 (smallest detectable change), within_subject_cv, sd
-    (of the differences), trend_slope, trend_p_value, margin, equivalence_p_value, equivalent
-    (whether that p is below .05). first, second: (subjects,), finite, in one unit. margin: of the
-    test of equivalence, in their unit; None: MARGIN_PERCENT (5 %) of the mean of first. Of fewer
-    than LEAST_COMPARED (5) subjects only n_subjects, df, means, bias, sd, limits and margin are
-    there; others, and what is undefined, are NaN (equivalent: None).
+    error of measurement), bias (second - first), lower_limit and upper_limit (Bland-Altman), these six
+    also with _low_95 and _high_95; mdc_95 (smallest detectable change), within_subject_cv (a fraction),
+    sd (of the differences), trend_slope and trend_p_value (of second - first over the mean of both,
+    `accuracy.trend`), margin, equivalence_p_value, equivalent (whether that p is below .05). first,
+    second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their unit; None:
+    MARGIN_PERCENT (5 %) of the mean of first. Of fewer than LEAST_COMPARED (5) subjects only
+    n_subjects, df, means, sd, margin, and bias and limits with their intervals are there; others are
+    NaN (equivalent: None), as is what is undefined, such as the sd of one subject.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = if_enough(np.column_stack([first, second]))

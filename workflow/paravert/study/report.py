@@ -211,7 +211,7 @@ def level_note(coverage: pd.DataFrame) -> str:
     """Return the sentence that says at which vertebral level areas are compared.
 
     coverage: level_coverage.csv of write_tables; the sentence is the first known value of its
-    column note. "" if there is none.
+    column note, "" if all are null.
     """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])

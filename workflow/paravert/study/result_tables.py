@@ -14,6 +14,7 @@ NO_FAMILY = "none"  # no test, or p values that are not corrected
 BOOTSTRAP = "bootstrap over subjects"
 LEAST_RESAMPLED = 5  # subjects; of fewer there are too few different bootstrap samples
 OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
+ALL_SEXES = "all"  # in the column sex of descriptive tables
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
@@ -110,19 +111,29 @@ def _sentence(
     return f"{'; '.join(parts)}."
 
 
+def _of_the_same(frame: pd.DataFrame, small: pd.Series) -> pd.Series:
+    """Return whether any row with the same texts, but for the sex, is small, bool (rows,)."""
+    texts = frame.select_dtypes(exclude="number").drop(columns="sex")
+    return small.groupby([texts[name] for name in texts], dropna=False).transform("any")
+
+
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results without the numbers that are based on fewer than 5 subjects.
 
     frame: any table. In rows with a count (columns n, subjects, n_..., count_...) from 1 to 4 all
-    numbers become null, and the text found becomes "fewer than 5 subjects". Number columns whose
-    name ends with lowest or highest, values of one person, become null in all rows, and notes do
-    not tell the lowest and highest age. Such counts of subjects within the texts of note, left_out
-    and found read like this, too. A boolean column suppressed marks the rows with such a count.
+    numbers become null, and the text found becomes "fewer than 5 subjects". If a row of one sex is
+    among them, so is that of all sexes (sex "all") with the same texts: the other rows, subtracted from
+    it, would tell the blank one. Number columns whose name ends with lowest or highest, values of one
+    person, become null in all rows, and notes do not tell the lowest and highest age. Such counts of
+    subjects within the texts of note, left_out and found read like this, too. A boolean column
+    suppressed marks the rows whose numbers are null.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
     ]
     small = ((frame[counts] > 0) & (frame[counts] < LEAST_SHARED_SUBJECTS)).any(axis=1)
+    if "sex" in frame:
+        small |= (frame["sex"] == ALL_SEXES) & _of_the_same(frame, small)
     numbers = frame.select_dtypes("number").columns
     shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
     shared.loc[small, numbers] = None

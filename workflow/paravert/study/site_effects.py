@@ -17,15 +17,17 @@ EFFECT_COLUMNS = (
 def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.DataFrame:
     """Return how outcomes differ between sites, manufacturers and field strengths.
 
-    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per
-    difference; columns (EFFECT_COLUMNS): factor (site, manufacturer or field_strength), category,
-    reference (the category with most subjects in the model, with which it is compared), outcome,
-    model, muscle, n_category (subjects of the category in the model), estimate, unit, low_95,
-    high_95, and what the model rests on (`FittedModel.basis`), with its note. estimate: category
-    minus reference for areas and volumes, odds ratio of the two for fat fractions. model: "alone"
-    (the factor is the only covariate besides muscle and side) or "adjusted". Factors with a single
-    category, or that a model left out, have no rows; nor have models that were not fitted.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
+    adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per outcome,
+    model, muscle and category other than the reference; columns (EFFECT_COLUMNS): factor (site,
+    manufacturer or field_strength), category, reference (the category with most subjects in the model,
+    with which it is compared), outcome, model, muscle (whose difference it is), n_category (subjects of
+    the category in the model), estimate, unit, low_95, high_95, and what the model rests on
+    (`FittedModel.basis`), with its note. estimate: category minus reference for areas and volumes, odds
+    ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides muscle
+    and side) or "adjusted". Categories of few subjects are pooled as "other"
+    (`covariates.with_model_covariates`). Factors with a single category, or that a model left out, have
+    no rows; nor have models that were not fitted.
     """
     rows = []
     for factor in FACTORS:

@@ -35,7 +35,8 @@ class Body:
     volunteer: sex, age, height, weight, muscle areas and fat fractions. spine: its axis. contrast:
     MR signal of its tissues. parts: tubes filled with a tissue, in painting order: later ones
     replace earlier ones where they overlap (all of them, or those named in `BodyPart.over`).
-    corners: (parts, 8, 3), corners of each part's bounding box, LPS mm.
+    corners: (parts, 8, 3), corners of the bounding box of each part's tube, LPS mm; `BodyPart.margin_mm`
+    is not included.
     """
 
     volunteer: Volunteer

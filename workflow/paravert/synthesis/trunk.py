@@ -27,9 +27,9 @@ BACK_MM = 37.0  # spine's axis to the posterior border of the abdominal wall
 class Trunk:
     """Size of a subject's trunk, in mm.
 
-    half_width_mm: half the width of the abdomen without subcutaneous fat, at L1 and L4. front_mm:
+    half_width_mm: half the width of the abdomen without subcutaneous fat, the same at L1 and L4. front_mm:
     distance of the anterior abdominal wall from the foremost point of the spine's axis. wall_mm:
-    largest thickness of the wall in front of the spine's axis; behind it is 1.2 mm more. fat_mm: as
+    largest thickness of the wall in front of the spine's axis; behind the axis it is 1.2 mm thicker. fat_mm: as
     `Volunteer.subcutaneous_mm`. female: whether the subject is a woman, whose hips are wider.
     """
 
@@ -52,8 +52,8 @@ class Trunk:
     def fat_at(self, level: float) -> float:
         """Return the thickness in mm of skin and fat behind the muscles at a vertebral level.
 
-        level: 1.0 mid L1, 5.0 mid L5. It is `fat_mm` at L3 and largest at L5; the rounding of the
-        skin adds to it.
+        level: 1.0 mid L1, 5.0 mid L5. It is `fat_mm` at L3 and largest in L5. The rounding of the skin,
+        which adds about 4 mm to what is drawn, is not included.
         """
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))

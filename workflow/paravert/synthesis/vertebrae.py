@@ -30,8 +30,8 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 def spinous_tip_mm(level: float) -> float:
     """Return how far the tips of the spinous processes lie behind the spine's axis, in mm.
 
-    level: vertebral level, 1.0 mid L1, 5.0 mid L5; linear between vertebrae. For a body height of
-    178 cm.
+    level: vertebral level, 1.0 mid L1, 5.0 mid L5; linear between vertebrae,
+    constant above T11 and below S1. For a body height of 178 cm.
     """
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 

@@ -107,7 +107,10 @@ def sentence(text: str) -> Figure:
 
 
 def write_below(figure: Figure, *texts: str) -> None:
-    """Write texts below the panels, each on new lines, in place of earlier ones; "" is left out."""
+    """Write texts below the panels, in place of earlier ones; "" is left out.
+
+    Each begins on a new line and is wrapped to the figure's width; line breaks within a text are lost.
+    """
     lines = [line for text in texts for line in textwrap.wrap(text, NOTE_CHARACTERS)]
     figure.supxlabel("\n".join(lines), fontsize=7.5)
 
