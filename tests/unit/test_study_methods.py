@@ -41,6 +41,7 @@ def text_of(
     level_sources=(),
     level_note="",
     curve=None,
+    intervals=True,
     **changes,
 ):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
@@ -80,6 +81,7 @@ def text_of(
             models,
             weighted_table(weights),
             curve_of(CHOICES) if curve is None else curve,
+            pd.DataFrame({"iou_low_95": [None, 0.8] if intervals else [None]}),
             level,
             level_sources,
             level_note,
@@ -94,7 +96,8 @@ def test_scans_are_counted_where_subjects_have_visits():
         labels_source="network", fat_fraction_method=["dixon", "linear", "linear"]
     )
     models = pd.DataFrame(columns=["model", "outcome", "formula", "estimate"])
-    people_and_models = (people, models, weighted_table(None), curve_of())
+    table1 = pd.DataFrame({"iou_low_95": [None]})
+    people_and_models = (people, models, weighted_table(None), curve_of(), table1)
     text = " ".join(methods_paragraph(settings, {}, ledger.assign(reason=None), *people_and_models))
     assert "MRI of 2 subjects (3 scans) was processed" in text
     assert "In 1 of 3 scans, which have Dixon images, it is" in text
@@ -142,6 +145,7 @@ def weighted_table(weights):
         ({"segment_muscles": {"keep_largest": False}}, "Holes were filled."),
         ({"gather_cohort": {"fat_fraction": "linear"}}, "method linear: signal between"),
         ({"write_tables": {"bootstrap_samples": 321}}, "from 321 bootstrap samples"),
+        ({"fitted": "other"}, "bootstrap samples of subjects"),
         ({"seed": 77}, "(seed 77)"),
         (
             {
@@ -244,6 +248,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({}, "inverse-probability"),
         ({"weights": WEIGHTS}, "not weighted"),
         ({"curve": curve_of(failed=[CHOICES])}, "specification curve"),
+        ({"intervals": False}, "bootstrap"),
         ({"given": 22}, "U-Net"),
         ({"given": 22}, "Predictions were averaged"),
         ({"level": "L4", "level_sources": ["axial"], "level_note": "At L4, where all"}, "At L4"),

@@ -42,7 +42,7 @@ VERSIONS = {
     "fit_centiles": 5,
     "write_tables": 15,
     "draw_figures": 14,
-    "write_report": 14,
+    "write_report": 15,
     "write_review": 5,
 }
 

@@ -32,6 +32,7 @@ def methods_paragraph(
     models: pd.DataFrame,
     weighted: pd.DataFrame,
     curve: pd.DataFrame,
+    table1: pd.DataFrame,
     level: str = "",
     level_sources: Collection[str] = (),
     level_note: str = "",
@@ -41,7 +42,7 @@ def methods_paragraph(
     configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
     cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
     subjects: cohort tables. models, weighted, curve: the tables models, weighted_contrasts and
-    specification_curve of fit_models. level: name of the standard level, if scans are compared there;
+    specification_curve of fit_models. table1: the table table1_iou of write_tables. level: name of the standard level, if scans are compared there;
     otherwise "". level_sources: keys of tables.LEVEL_SOURCES that levels of slices come from.
     level_note: `StandardLevel.note`, told if scans are not compared at the standard level.
     """
@@ -56,6 +57,7 @@ def methods_paragraph(
         *_models(configuration, fitted),
         *_specifications(configuration, curve),
         *_weights(weighted),
+        *_resampled(configuration, table1),
     ]
 
 
@@ -186,7 +188,6 @@ def _models(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
         else "a straight line"
     )
     numbers = [f"{percent:.0%}" for percent in AGE_QUANTILES]
-    samples = configuration["write_tables"]["bootstrap_samples"]
     return [
         "Area, volume (identity link) and fat fraction (logit link) were compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
@@ -198,9 +199,6 @@ def _models(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
         f" {numbers[1]} quantiles.",
         f"The models include {counted_range(fitted['n_subjects'], 'subject')} with complete data.",
         "p values of planned comparisons were corrected by Holm's method within each family.",
-        f"Intervals of medians are from {samples} bootstrap samples of subjects (seed"
-        f" {configuration['seed']}); those of rank correlations are t intervals of Fisher's z with its SD over"
-        " such samples.",
     ]
 
 
@@ -290,3 +288,15 @@ def _weights(weighted: pd.DataFrame) -> list[str]:
                 f" {high}; effective number of subjects {row.effective_n:.0f} of {row.n_subjects:.0f})."
             )
     return sentences
+
+
+def _resampled(configuration: Mapping, table1: pd.DataFrame) -> list[str]:
+    """Return the sentence on intervals of overlap with masks, if there are any; table1: table1_iou."""
+    if table1["iou_low_95"].isna().all():
+        return []
+    samples = configuration["write_tables"]["bootstrap_samples"]
+    return [
+        f"Intervals of medians are from {samples} bootstrap samples of subjects (seed"
+        f" {configuration['seed']}); those of rank correlations are t intervals of Fisher's z with its SD over"
+        " such samples."
+    ]

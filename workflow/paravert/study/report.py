@@ -181,6 +181,7 @@ def write_report(
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
             _read_csv(tables, "specification_curve"),
+            _read_csv(tables, "table1_iou"),
             str(coverage["level_standard"].iloc[0]) if coverage["used"].any() else "",
             _level_sources(cohort),
             level_note(coverage),
