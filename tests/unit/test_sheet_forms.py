@@ -214,6 +214,8 @@ def test_years_since_the_first_visit_come_from_dates(sheet, tmp_path):
     found = read_sheet(sheet(text))
     assert [row["years_since_first"] for row in found.rows] == ["0.9993", "0.0000", "", ""]
     assert found.types == {"Date": DATE, "years_since_first": NUMBER}
+    (doubt,) = found.doubts
+    assert doubt.startswith("column Date: 1 of 3 cells are not read as dates, expected")
     assert "years_since_first is computed from the column date" in found.notices()
     write_sheet(tmp_path / "again.csv", found.rows)
     again = read_sheet(tmp_path / "again.csv")
@@ -227,6 +229,19 @@ def test_years_since_the_first_visit_come_from_dates(sheet, tmp_path):
     assert "years_since_first" not in own.types
     alone = read_sheet(sheet("subject,images,date\nA,a,2021-03-01\n"))
     assert "years_since_first" not in alone.rows[0]
+
+
+def test_years_come_from_dates_in_any_clear_form_and_others_are_told(sheet):
+    text = "subject,visit,images,date\nA,1,a,2020/03/01\nA,2,b,20210301101500\n"
+    found = read_sheet(sheet(text))
+    assert [row["years_since_first"] for row in found.rows] == ["0.0000", "0.9993"]
+    assert found.doubts == ()
+    unclear = "subject,visit,images,date\nA,1,a,{}\nA,2,b,{}\n"
+    for dates in (("01-03-2020", "01-03-2021"), ("2020-03", "2021-03")):
+        found = read_sheet(sheet(unclear.format(*dates)))
+        assert "years_since_first" not in found.rows[0]
+        (doubt,) = found.doubts
+        assert doubt.startswith("column date: 2 of 2 cells are not read as dates")
 
 
 def test_a_sheet_that_is_written_for_jobs_reads_the_same(sheet, tmp_path):
@@ -268,6 +283,16 @@ MANY = [f"text {number}" for number in range(51)]
         (["2024-02-29T10:20:30+01:00"], DATE),
         (["20240229", "19991231", ""], DATE),
         (["20240229", "20241331"], NUMBER),
+        (["20240229", "not done"], DATE),
+        (["20240229101500"], DATE),
+        (["29-02-2024"], DATE),
+        (["2024/02/29 10:00"], DATE),
+        (["29. 2. 2024"], DATE),
+        (["29-Feb-24", "?"], DATE),
+        (["29FEB2024:10:15:00"], DATE),
+        (["Sept. 3, 2024"], DATE),
+        (["3. März 2024"], DATE),
+        (["4.1.3", "2-3-4", "T12-L1", "3 months 2024", "may 20"], CATEGORY),
         (["1/2"], CATEGORY),
         (["", "/data/m"], FILE_PATH),
         (["//server/share", "none"], FILE_PATH),

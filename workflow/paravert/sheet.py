@@ -40,17 +40,30 @@ NOT_WRITTEN = (DATE, FILE_PATH)  # types of columns that are not carried into th
 MOST_CATEGORIES = 50  # a column of more distinct texts is an identifier or a comment
 MOST_DIGITS = 15  # that float64 holds exactly
 YES, NO = frozenset(("yes", "y", "true")), frozenset(("no", "n", "false"))
-is_date = re.compile(
-    r"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4})([T ].*)?"
-).fullmatch
+MONTH = (  # English and German names
+    "(?:jan(?:uary?)?|feb(?:ruary?)?|mar(?:ch)?|märz?|mrz|apr(?:il)?|ma[iy]|jun[ei]?|jul[iy]?|"
+    r"aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)\.?"
+)
+DATE_TEXTS = (
+    r"[0-9]{4}([-./])[0-9]{1,2}\1[0-9]{1,2}",
+    r"[0-9]{1,2}([-./]) ?[0-9]{1,2}\2 ?[0-9]{2,4}",
+    rf"[0-9]{{1,2}}[-./ ]{{0,2}}{MONTH}[-./ ]?[0-9]{{2,4}}",
+    rf"{MONTH} [0-9]{{1,2}},? [0-9]{{4}}",
+    rf"[0-9]{{4}}[-./ ]?{MONTH}[-./ ]?[0-9]{{1,2}}",
+)
+is_date = re.compile(f"(?:{'|'.join(DATE_TEXTS)})(?:[T :,].*)?", re.IGNORECASE).fullmatch
 is_path = re.compile(
     r"~?/{1,2}[^/\s].*|[A-Za-z]:[\\/].*|\\\\.*|file:.*|.*[\\/][^\\/]*\.[A-Za-z][A-Za-z0-9]{0,7}"
 ).fullmatch
 LIKE_OWN = 0.7  # of difflib, between the name of another column and the one that may be meant
 YEARS, DATES = "years_since_first", "date"  # names of columns, in any case
-DATE_FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%Y%m%d")  # with / day and month are ambiguous
+# With / or - after the first two digits, day and month are ambiguous.
+DATE_FORMS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%y", "%Y%m%d")
 DAYS_PER_YEAR = 365.25
-is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])").fullmatch
+is_dicom_date = re.compile(
+    r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([0-2][0-9][0-5][0-9]([0-5][0-9])?)?"
+).fullmatch
+has_digit = re.compile("[0-9]").search
 
 
 class Sheet(NamedTuple):
@@ -64,7 +77,7 @@ class Sheet(NamedTuple):
     computed), and of n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings:
     {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether
     the column years_since_first was computed from the column date. doubts: sentences on other
-    columns that may be misspelt ones of paravert.
+    columns that may be misspelt ones of paravert, and on dates of visits that are not read.
     """
 
     rows: list[dict[str, str]]
@@ -162,14 +175,14 @@ def read_sheet(
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
     if any(columns.get(N_LUMBAR, ())):  # a column of paravert's, but also carried into the tables
         types[N_LUMBAR] = NUMBER
-    dated = any(columns.get("visit", ())) and _add_years(columns, types)
+    dated, doubts = _add_years(columns, types) if any(columns.get("visit", ())) else (False, ())
     empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
     made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     known = {name.lower(): meaning for name, meaning in meanings.items()}
     own = {name: known[name.lower()] for name in types if name.lower() in known}
     resolved = [_resolved(empty | row, home) for row in made]
-    return Sheet(resolved, types, encoding, own, dated, _doubts(types, columns))
+    return Sheet(resolved, types, encoding, own, dated, (*_doubts(types, columns), *doubts))
 
 
 def scan_of(row: Mapping[str, str]) -> str:
@@ -414,16 +427,17 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells are
-    dates of eight digits such as 20240229; "number" if all are numbers, unless one has leading
-    zeros or is whole with more than 15 digits, or there are points as well as commas; "yes/no" if
-    all are yes, y, true, no, n or false in any case; "date" if any cell is a date such as
-    2024-02-29, 29.2.2024 or 2/29/24, maybe with a time; "path" if any is an absolute path, or has a
-    slash or backslash and the ending of a file; "category" for at most 50 different texts, also for
-    none; "text".
+    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells with a
+    digit are dates such as 20240229, maybe with a time such as 1020 or 102030; "number" if all are
+    numbers, unless one has leading zeros or is whole with more than 15 digits, or there are points
+    as well as commas; "yes/no" if all are yes, y, true, no, n or false in any case; "date" if any
+    cell is a date such as 2024-02-29, 29.2.2024, 2/29/24 or 29-Feb-2024 (`DATE_TEXTS`), maybe with
+    a time; "path" if any is an absolute path, or has a slash or backslash and the ending of a file;
+    "category" for at most 50 different texts, also for none; "text".
     """
     known = set(cells) - {""}
-    if known and all(map(is_dicom_date, known)):
+    told = set(filter(has_digit, known))
+    if told and all(map(is_dicom_date, told)):
         return DATE
     if known and all(map(_holds_as_number, known)) and len(set(",.") & set("".join(known))) < 2:
         return NUMBER
@@ -461,17 +475,20 @@ def _holds_as_number(cell: str) -> bool:
     return math.isfinite(float(cell.replace(",", ".")))
 
 
-def _add_years(columns: dict[str, list[str]], types: dict[str, str]) -> bool:
+def _add_years(
+    columns: dict[str, list[str]], types: dict[str, str]
+) -> tuple[bool, tuple[str, ...]]:
     """Add the column YEARS from the column DATES, unless it is there or no date is known.
 
     columns: cells by name. types: of the columns that are not paravert's own. Returns whether it
-    was added. Years are since the earliest date of the subject; empty where the date is not
-    readable.
+    was added, and a sentence on cells that are no readable date, () without any. Years are since
+    the earliest date of the subject; empty where the date is not readable.
     """
     names = {name.lower(): name for name in columns}
-    if YEARS in names or types.get(names.get(DATES, "")) != DATE:
-        return False
-    days = [_day(cell) for cell in columns[names[DATES]]]
+    if YEARS in names or DATES not in names:
+        return False, ()
+    cells = columns[names[DATES]]
+    days = [_day(cell) if types[names[DATES]] == DATE else None for cell in cells]
     first: dict[str, int] = {}
     for subject, day in zip(columns["subject"], days, strict=True):
         if day is not None:
@@ -482,12 +499,17 @@ def _add_years(columns: dict[str, list[str]], types: dict[str, str]) -> bool:
             for subject, day in zip(columns["subject"], days, strict=True)
         ]
         types[YEARS] = NUMBER
-    return bool(first)
+    unread = sum(bool(cell) and day is None for cell, day in zip(cells, days, strict=True))
+    told = (
+        f"column {names[DATES]}: {unread} of {sum(map(bool, cells))} cells are not read as dates, "
+        f"expected such as 2024-02-29 or 29.2.2024; {YEARS} is unknown there"
+    )
+    return bool(first), (told,) if unread else ()
 
 
 def _day(cell: str) -> int | None:
     """Return the number of the day of a date, None where it is not one of DATE_FORMS."""
-    text = re.split("[T ]", cell, maxsplit=1)[0]
+    text = cell[:8] if is_dicom_date(cell) else re.split("[T ,]", cell, maxsplit=1)[0]
     for form in DATE_FORMS:
         try:
             return datetime.strptime(text, form).toordinal()
