@@ -26,7 +26,9 @@ from pydicom.uid import (
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
 from nobody import as_nobody
+from paravert.archive.examinations import Person
 from paravert.archive.key import COLUMNS as KEY_COLUMNS
+from paravert.archive.key import Key
 from paravert.archive.make_sheet import make_sheet
 from paravert.archive.visits import SERIES_COLUMNS
 from paravert.errors import InputError, SubjectFault
@@ -647,6 +649,25 @@ def test_an_id_of_two_issuers_is_two_people_and_one_of_an_unnamed_issuer_one(tmp
         ("008", "NORTH", "2"),
     }
     assert len({row["subject"] for row in told.sheet}) == 3
+
+
+@pytest.mark.parametrize("issuers", [("", "NORTH"), ("NORTH", "")])
+def test_an_issuer_that_comes_or_goes_gives_no_second_pseudonym(tmp_path, issuers):
+    archive = tmp_path / "archive"
+    for study, issuer in zip("12", issuers, strict=True):
+        shutil.rmtree(archive, ignore_errors=True)
+        values = {"IssuerOfPatientID": issuer, "PatientName": "X"}
+        put_series(archive / study, "008", study, "axial", **values)
+        told = made(archive, tmp_path, overwrite=True)
+    assert len({row["subject"] for row in told.key}) == 1
+    assert [row["examination"] for row in told.key if row["visit"]] == [uid("008", "2")]
+
+
+def test_an_issuer_is_not_guessed_where_two_are_known(tmp_path):
+    key = Key(tmp_path / "key.csv")
+    unnamed, north, south = (Person("dicom", "7", issuer) for issuer in ("", "NORTH", "SOUTH"))
+    first = key.subjects_of([unnamed])
+    assert len({*first.values(), *key.subjects_of([north, south]).values()}) == 3
 
 
 def test_without_an_id_each_examination_is_a_person(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -38,14 +39,21 @@ class Key:
     def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
         """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one.
 
-        people: in any order, also repeated. New pseudonyms: "P" and six or more random digits. The
-        key file is not changed: see `write`.
+        people: in any order, also repeated. A person whose issuer is absent here or in the key is
+        the one of the key if no other issuer is known for this PatientID. New pseudonyms: "P" and
+        six or more random digits. The key file is not changed: see `write`.
         """
         asked = sorted(set(people))
         taken = set(self._subjects.values())
+        alike: dict[Person, list[Person]] = defaultdict(list)
+        for person in sorted({*asked, *self._subjects}):
+            alike[person._replace(issuer="")].append(person)
         for person in asked:
             if person not in self._subjects:
-                self._subjects[person] = _draw(taken)
+                same = alike[person._replace(issuer="")]
+                one = len({other.issuer for other in same} - {""}) == 1
+                known = [self._subjects[other] for other in same if other in self._subjects]
+                self._subjects[person] = known[0] if one and known else _draw(taken)
                 taken.add(self._subjects[person])
         return {person: self._subjects[person] for person in asked}
 
