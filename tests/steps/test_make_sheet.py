@@ -787,7 +787,9 @@ def test_an_index_that_is_none_is_told(tmp_path):
         make_sheet(tmp_path, tmp_path / "sheet.csv")
 
 
-@pytest.mark.parametrize("name", ["NA", "n/A", "D:/x", r"\\server", "Müller, J", '"quoted"'])
+@pytest.mark.parametrize(
+    "name", ["NA", "n/A", "D:/x", r"\\server", r"a\b", "Müller, J", '"quoted"']
+)
 def test_folders_of_any_name_are_read_by_the_sheet(tmp_path, name):
     put_series(tmp_path / name, "ANNA", "1", "axial-1")
     put_series(tmp_path / name, "ANNA", "1", "sagittal", plan=SAGITTAL)

@@ -133,6 +133,19 @@ def test_names_of_columns_have_any_case_and_spaces_around(sheet):
     assert (row["subject"], row["age_years"], row["Pain VAS"]) == ("S1", "40", "3")
 
 
+def test_lines_of_delimiters_alone_are_empty_also_before_the_header(sheet):
+    found = read_sheet(sheet(";;\nsubject;images;age_years\n\n;;\nS1;a;41,5\n;;;;\n ; ;\n"))
+    assert [(row["subject"], row["age_years"]) for row in found.rows] == [("S1", "41.5")]
+
+
+def test_relative_windows_paths_are_told_before_the_run(sheet):
+    path = sheet("subject,images,truth\nS1,dicom\\A001,m/a.nii\nS2,./a\\b,masks\\S2.nii\n")
+    assert told_lines(path) == [
+        "line 2, images: 'dicom\\A001', a Windows path",
+        "line 3, truth: 'masks\\S2.nii', a Windows path",
+    ]
+
+
 def test_commas_in_a_quoted_name_are_no_delimiters(sheet):
     path = sheet('subject;images;"pain, now, at night, in rest"\nS1;a;3\n')
     assert read_sheet(path).rows[0]["pain, now, at night, in rest"] == "3"

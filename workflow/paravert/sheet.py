@@ -30,7 +30,8 @@ UNKNOWN = frozenset(("", ".", "na", "n/a"))
 FAULTS_SHOWN = 50
 SHOWN = 80  # characters of a faulty cell
 is_number = re.compile(r"-?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?").fullmatch
-is_windows_path = re.compile(r"[A-Za-z]:[\\/]|\\\\").match
+# With a backslash before the first slash; ./a\b is a name of this system.
+is_windows_path = re.compile(r"[A-Za-z]:[\\/]|[^/]*\\").match
 
 # --- types of the other columns ------------------------------------------------------------------
 

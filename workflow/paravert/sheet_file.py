@@ -171,11 +171,11 @@ def _count_lines(text: str) -> int:
 
 
 def _text_lines(text: str) -> Iterator[Line]:
-    """Yield the lines that are not blank, the header first."""
+    """Yield the lines that are not blank, the header first; delimiters alone make a blank line."""
     numbered = enumerate(LINE_ENDS.split(text), 1)
     delimiter = ""
     for number, line in numbered:
-        if line.strip(" \t"):
+        if line.strip(f" {DELIMITERS}"):
             delimiter = delimiter or _most_frequent_delimiter(line)
             yield _divided(number, line, delimiter)
 
