@@ -697,6 +697,29 @@ def test_a_date_of_birth_of_superscript_digits_is_unknown(tmp_path):
     assert [row["age_years"] for row in told.sheet] == [""]
 
 
+def test_dates_and_ages_that_stand_for_unknown_ones_are_unknown(tmp_path):
+    archive = tmp_path / "archive"
+    born = {"PatientBirthDate": "19000101", "PatientAge": None}
+    put_series(archive / "1", "ANNA", "1", "axial", StudyDate="20150305", **born)
+    put_series(archive / "2", "BERT", "2", "axial", PatientAge="000Y", PatientBirthDate="")
+    for study in "34":
+        put_series(archive / study, "CLEO", study, "axial", StudyDate="19000101")
+    told = made(archive, tmp_path)
+    assert [row["age_years"] for name in NAMES[:2] for row in told.of(name)] == ["", ""]
+    assert [row["years_since_first"] for row in told.of("CLEO")] == ["", ""]
+
+
+def test_dates_with_points_are_in_order(tmp_path):
+    archive = tmp_path / "archive"
+    for study, date in (("1", "2015.03.05"), ("2", "20150101")):
+        put_series(archive / study, "ANNA", study, "axial", StudyDate=date)
+    told = made(archive, tmp_path)
+    assert [(Path(row["images"]).parent.name, row["years_since_first"]) for row in told.sheet] == [
+        ("2", "0.00"),
+        ("1", "0.17"),
+    ]
+
+
 def test_visits_without_a_date_come_last_and_a_sex_that_differs_is_unknown(tmp_path):
     archive = tmp_path / "archive"
     put_series(archive / "1", "ANNA", "1", "axial", StudyDate="", PatientSex="M")

@@ -37,6 +37,10 @@ NOT_FOR_THE_SHEET = (
     Reason.MULTIPLE_STUDIES,
 )
 VALUES_SHOWN = 4
+# What stands for an unknown value where identities were removed.
+NO_BIRTH_DATES = frozenset(("", "19000101"))
+NO_AGES = frozenset((None, 0.0))
+FIRST_MR = "1977"  # year of the first image of a person; earlier dates stand for unknown ones
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ class Assessment:
     quarantined, or is not in the sheet; None if no reason is known. series: a dict per series,
     sorted by SeriesNumber, with the columns of series.csv from folder to message (NIfTI: only some).
     candidates: its axial series and Dixon acquisitions, empty for NIfTI. date, time: of the file
-    with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown. sex: "F", "M", or ""
-    if unknown or headers differ. age_years: at the examination, at most 90; None if unknown or
-    headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD).
+    with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown or before 1977. sex:
+    "F", "M", or "" if unknown or headers differ. age_years: at the examination, at most 90; None if
+    unknown, 0 or headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD), without
+    19000101.
     """
 
     images: str = ""
@@ -301,15 +306,15 @@ def _joined(values: Sequence[float | None]) -> str:
 
 def _add_person(result: Assessment, files: Sequence[ArchiveFile]) -> None:
     """Add what headers say of the person, and the earliest date; a sex or age that differs is unknown."""
-    dates = sorted((f.origin.date, f.origin.time) for f in files if f.origin.date)
+    dates = sorted((f.origin.date, f.origin.time) for f in files if f.origin.date >= FIRST_MR)
     if dates:
         result.date, result.time = dates[0]
-    result.birth_dates = frozenset(f.origin.birth_date for f in files if f.origin.birth_date)
+    result.birth_dates = frozenset(file.origin.birth_date for file in files) - NO_BIRTH_DATES
     sexes = {file.origin.sex for file in files} & {"F", "M"}
     result.sex = sexes.pop() if len(sexes) == 1 else ""
-    ages = {file.header.age_years for file in files if file.header} - {None}
+    ages = {file.header.age_years for file in files if file.header} - NO_AGES
     if not ages and len(result.birth_dates) == 1:
-        ages = {_age_years(next(iter(result.birth_dates)), result.date)} - {None}
+        ages = {_age_years(next(iter(result.birth_dates)), result.date)} - NO_AGES
     result.age_years = ages.pop() if len(ages) == 1 else None
 
 

@@ -44,9 +44,9 @@ class Origin:
     StudyInstanceUID, SeriesInstanceUID (0020,000D), (0020,000E). number: SeriesNumber (0020,0011).
     description: SeriesDescription (0008,103E). modality: (0008,0060). body_part: BodyPartExamined
     (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). Modality, body part and
-    sex are in upper case, birth_date as in the file. date, time: of the study, otherwise of the
-    series, acquisition or content, each on its own; as in the file (YYYYMMDD, HHMMSS).
-    inversion_time_ms: (0018,0082).
+    sex are in upper case. date, time: of the study, otherwise of the series, acquisition or
+    content, each on its own. Dates and times are as in the file (YYYYMMDD, HHMMSS), the older form
+    YYYY.MM.DD without its points. inversion_time_ms: (0018,0082).
     """
 
     patient_id: str
@@ -137,9 +137,9 @@ def _origin_of(data: Dataset) -> Origin:
         description=text(data, "SeriesDescription"),
         modality=text(data, "Modality").upper(),
         body_part=text(data, "BodyPartExamined").upper(),
-        birth_date=text(data, "PatientBirthDate"),
+        birth_date=text(data, "PatientBirthDate").replace(".", ""),
         sex=text(data, "PatientSex").upper(),
-        date=_first(data, DATES),
+        date=_first(data, DATES).replace(".", ""),
         time=_first(data, TIMES),
         inversion_time_ms=finite_number(data, "InversionTime"),
     )
