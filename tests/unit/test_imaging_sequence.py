@@ -27,6 +27,7 @@ def times(echo, repetition, inversion=None, **more):
         ("T1", times(10, 510, scanning=("SE",))),
         ("PD", times(25, 3000, scanning=("SE",))),
         ("T1", times(24, 2000, 860, scanning=("SE", "IR"))),  # T1 FLAIR
+        ("T1", times(12, 2000, 860, scanning=("SE", "IR"), description="t1_tirm_dark-fluid")),
         ("STIR", times(40, 4000, 160, scanning=("SE", "IR"))),
         ("STIR", times(40, 4000, scanning=("SE",), description="t2_tirm_tra_dark-fluid")),
         ("fat-suppressed", times(90, 4000, scanning=("SE",), options=("FS",))),
@@ -37,6 +38,8 @@ def times(echo, repetition, inversion=None, **more):
         ("T1", times(10, 500, scanning=("SE",), description="t1_tse_tra_nofatsat")),
         ("T1", times(10, 500, scanning=("SE",), description="T1 AX w/o fat sat")),
         ("T2", times(90, 4000, scanning=("SE",), description="T2 TSE NON-FS")),
+        ("T2", times(90, 4000, scanning=("SE",), description="t2_tse_tra_ohne_FS")),
+        ("fat-suppressed", times(10, 500, scanning=("SE",), description="Water excitation T1")),
         # Weighting by name where times are unknown; never of a gradient echo.
         ("T2", {"description": "AX T2 FRFSE"}),
         ("T1", {"contrast": "T1", "echo_pulse": "SPIN"}),
@@ -49,6 +52,9 @@ def times(echo, repetition, inversion=None, **more):
         ("in-phase", {"image_type": (*ORIGINAL, "DIXON", "IN_PHASE")}),
         ("dixon-water", {"image_type": ("DERIVED", "PRIMARY", "W", "W", "DERIVED")}),
         ("opposed-phase", {"image_type": ("DERIVED", "PRIMARY", "OP", "OP", "DERIVED")}),
+        ("unknown", {"description": "Fat Fraction: Ax"}),
+        ("unknown", {"description": "Water Fraction: Ax"}),
+        ("unknown", {"description": "Ax LAVA-Flex Fat Fraction map"}),
         ("dixon-fat", {"description": "FAT: Ax LAVA-Flex"}),
         ("dixon-water", {"description": "WATER: Ax LAVA-Flex"}),
         ("in-phase", {"description": "InPhase: Ax LAVA-Flex"}),

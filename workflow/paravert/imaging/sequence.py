@@ -48,13 +48,15 @@ MAPS = {
     "FIELD_MAP", "FATFRAC",
 }  # fmt: skip
 DIXON_MAP = "map"  # of a frame: computed from the parts
-MAP_WORDS = re.compile(r"\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)$")
+MAP_WORDS = re.compile(
+    r"\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)( map)?$"
+)
 MAP_FRONT = re.compile(r"^\s*(fatfrac|fat fraction|r2\*|t2\*)\s*:")  # GE
 # The same in SeriesDescription (0008,103E), as words. GE, Canon and others name a part there alone.
 DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop|wfi|fatsep)\b")
 PART_WORDS = {
     DIXON_WATER: re.compile(r"\b(water|watr)\b|\bw$"),
-    DIXON_FAT: re.compile(r"\bfat\b(?! (sat|sup))|\bf$"),
+    DIXON_FAT: re.compile(r"\bfat\b(?! (sat|sup|frac))|\bf$"),
     IN_PHASE: re.compile(r"\b(ip|inphase|in phase)\b|\bin$"),
     OPPOSED_PHASE: re.compile(
         r"\b(op|opp|oop|opposed|outphase|out phase|outofphase|out of phase)\b|\bout$"
@@ -62,15 +64,15 @@ PART_WORDS = {
 }
 # Without a name of Dixon only these are unambiguous: "WATER: ", "FAT: ", as GE writes them, and phases.
 PLAIN_WORDS = {
-    DIXON_WATER: re.compile(r"^water\b"),
-    DIXON_FAT: re.compile(r"^fat\b(?! (sat|sup))"),
+    DIXON_WATER: re.compile(r"^water\b(?! (exc|frac|sat|sup))"),
+    DIXON_FAT: re.compile(r"^fat\b(?! (sat|sup|frac))"),
     IN_PHASE: re.compile(r"\b(inphase|in phase)\b"),
     OPPOSED_PHASE: re.compile(r"\b(outphase|out of phase|out phase|opp phase|opposed)\b"),
 }
 STIR_WORDS = re.compile(r"\b(\w*stir|tirm)\b")
-SUPPRESSION = r"(fs|\w*fatsat|spair|spir|chess|we|fat sat\w*|fat sup\w*|fatsup\w*)\b"
+SUPPRESSION = r"(fs|\w*fatsat|spair|spir|chess|we|water exc\w*|fat sat\w*|fat sup\w*|fatsup\w*)\b"
 SUPPRESSED_WORDS = re.compile(rf"\b{SUPPRESSION}")
-NOT_SUPPRESSED_WORDS = re.compile(rf"\b(no|non|not|without|wo|w o) ?{SUPPRESSION}")
+NOT_SUPPRESSED_WORDS = re.compile(rf"\b(no|non|not|without|ohne|sans|sin|wo|w o) ?{SUPPRESSION}")
 SUPPRESSED_OPTIONS = {"FS", "FATSAT", "FAT_SAT", "SPIR", "SPAIR", "WE"}
 WEIGHTING_WORDS = {
     T1: re.compile(r"\bt1w?i?\b"),
@@ -208,7 +210,8 @@ def _suppressed(facts: SequenceFacts, words: str) -> str | None:
     inverted = "IR" in facts.scanning or facts.inversion_ms is not None
     if (
         facts.contrast == "STIR"
-        or STIR_WORDS.search(words)
+        # Siemens names T1 FLAIR tirm, too.
+        or (STIR_WORDS.search(words) and not within(facts.inversion_ms, T1_INVERSION_MS))
         or (inverted and within(facts.inversion_ms, STIR_INVERSION_MS))
     ):
         return STIR
