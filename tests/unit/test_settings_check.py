@@ -33,6 +33,12 @@ def test_the_shipped_configuration_has_no_fault(settings):
     check_configuration(settings)
 
 
+@pytest.mark.parametrize("told", ["1e-3", "1.0e3"])
+def test_a_number_that_yaml_takes_for_text_is_told(settings, told):
+    put(settings, "train_network.learning_rate", yaml.safe_load(told))
+    assert "a finite number, which YAML reads with point and sign: 1.0e-3" in fault(settings)
+
+
 def test_every_fault_is_told_at_once(settings):
     settings["subject"] = "S0001"
     settings["segment_muscles"] |= {"device": "gpu", "fill_holes": 0}

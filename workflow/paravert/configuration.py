@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +35,9 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z": "letters, digits, _ and -, the first a letter or digit",
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z": "at most 32 letters, digits, _ and -, the first a letter or digit",
 }
+
+# Numbers that YAML takes for text.
+is_text_for_yaml = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]+\.[0-9]*[eE][0-9]+").fullmatch
 
 
 def check_configuration(settings: dict) -> None:
@@ -137,7 +141,11 @@ def _expected(error: ValidationError) -> str:
     value = error.validator_value
     match error.validator:
         case "type":
-            return _any_of([WORDS[name] for name in ([value] if isinstance(value, str) else value)])
+            words = _any_of(
+                [WORDS[name] for name in ([value] if isinstance(value, str) else value)]
+            )
+            unread = "number" in value and is_text_for_yaml(str(error.instance))
+            return words + (", which YAML reads with point and sign: 1.0e-3" if unread else "")
         case "enum":
             return _any_of(value)
         case "pattern":
