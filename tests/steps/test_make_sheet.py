@@ -811,7 +811,7 @@ def test_an_index_that_is_none_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["NA", "n/A", "D:/x", r"\\server", r"a\b", "Müller, J", '"quoted"']
+    "name", ["NA", "n/A", "D:/x", r"\\server", r"a\b", "#NAME?", "Müller, J", '"quoted"']
 )
 def test_folders_of_any_name_are_read_by_the_sheet(tmp_path, name):
     put_series(tmp_path / name, "ANNA", "1", "axial-1")

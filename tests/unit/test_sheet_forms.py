@@ -138,6 +138,11 @@ def test_lines_of_delimiters_alone_are_empty_also_before_the_header(sheet):
     assert [(row["subject"], row["age_years"]) for row in found.rows] == [("S1", "41.5")]
 
 
+def test_errors_of_excel_in_text_are_told_as_in_a_workbook(sheet):
+    path = sheet("subject;images;bmi;note\nS1;a;#DIV/0!;# 3!\nS2;b; #WERT! ;#2\nS3;c;21,5;#N/A\n")
+    assert told_lines(path) == ["line 2, bmi: the error #DIV/0!", "line 3, bmi: the error #WERT!"]
+
+
 def test_relative_windows_paths_are_told_before_the_run(sheet):
     path = sheet("subject,images,truth\nS1,dicom\\A001,m/a.nii\nS2,./a\\b,masks\\S2.nii\n")
     assert told_lines(path) == [
@@ -151,7 +156,7 @@ def test_commas_in_a_quoted_name_are_no_delimiters(sheet):
     assert read_sheet(path).rows[0]["pain, now, at night, in rest"] == "3"
 
 
-@pytest.mark.parametrize("word", ["", "NA", "n/a", "N/A", "na", ".", " . "])
+@pytest.mark.parametrize("word", ["", "NA", "n/a", "N/A", "na", ".", " . ", "#N/A", "#NV"])
 def test_words_for_unknown_are_empty_cells(sheet, word):
     columns = "subject;images;sex;age_years;site;truth;visit;mine"
     row = read_sheet(sheet(f"{columns}\nS1;a{f';{word}' * 6}\n")).rows[0]

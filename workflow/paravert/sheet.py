@@ -26,7 +26,8 @@ NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
 MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are
 SEX_CODES = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
-UNKNOWN = frozenset(("", ".", "na", "n/a"))
+# The last three: #N/A of Excel as text, in English, German, and Spanish or Italian.
+UNKNOWN = frozenset(("", ".", "na", "n/a", "#n/a", "#nv", "#n/d"))
 FAULTS_SHOWN = 50
 SHOWN = 80  # characters of a faulty cell
 is_number = re.compile(r"-?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?").fullmatch

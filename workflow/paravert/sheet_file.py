@@ -16,6 +16,7 @@ DELIMITERS = "\t;,"
 UTF_8, UTF_16, WINDOWS_1252, EXCEL = "UTF-8", "UTF-16", "Windows-1252", "an Excel workbook"
 ZIP_START, OLE_START = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 SHIFTED_LINE_END = re.compile("[\u0a00\u0d00]")  # a line end in UTF-16 after a lost byte
+is_excel_error = re.compile(r"#\S+[!?]").fullmatch  # in any language, such as #DIV/0!
 ADVICE = "save the sheet as CSV, UTF-8"
 LINE = -1  # number of a column that stands for the whole line
 
@@ -219,6 +220,13 @@ def _checked(line: Line, names: list[str]) -> Row:
     if find_unseen(text) or "\t" in text or len(text) > CELL_LIMIT:
         told = {column: cell_fault(cell.strip(" \t")) for column, cell in enumerate(cells)}
         faults |= {column: fault for column, fault in told.items() if fault}
+    if "#" in text:
+        errors = {column: cell.strip() for column, cell in enumerate(cells)}
+        faults |= {
+            column: f"the error {cell}, expected a value"
+            for column, cell in errors.items()
+            if is_excel_error(cell)
+        }
     if names and len(cells) > len(names):
         faults, cells = {LINE: f"{len(cells)} cells, expected {len(names)} as in the header"}, []
     elif cells:

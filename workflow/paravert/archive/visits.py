@@ -115,7 +115,8 @@ def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
 def _relative(path: str | Path, home: Path) -> str:
     """Return a path relative to a folder, such that the sheet takes it for a path of this system."""
     told = os.path.relpath(path, home)
-    return f"./{told}" if told.lower() in UNKNOWN or is_windows_path(told) else told
+    other = told.lower() in UNKNOWN or is_windows_path(told) or told[0] == "#"  # an error of Excel
+    return f"./{told}" if other else told
 
 
 def number_visits(visits: Iterable[Visit]) -> None:
