@@ -138,6 +138,25 @@ def test_lines_of_delimiters_alone_are_empty_also_before_the_header(sheet):
     assert [(row["subject"], row["age_years"]) for row in found.rows] == [("S1", "41.5")]
 
 
+@pytest.mark.parametrize(
+    ("cells", "is_told"),
+    [
+        (["1,234", "987"], True),
+        (["1,234", "2,345"], True),
+        (["1.234", "987", ""], True),
+        (["1.234", "2.345"], False),  # decimals of many programs
+        (["1,234", "0,5"], False),
+        (["1,234", "1500"], False),
+    ],
+)
+def test_numbers_that_may_have_separators_of_thousands_are_told(sheet, cells, is_told):
+    lines = [f"S{number};a;{cell}" for number, cell in enumerate(cells)]
+    found = read_sheet(sheet("\n".join(["subject;images;steps", *lines])))
+    assert found.types == {"steps": NUMBER}
+    told = "column steps: 1,234 and 1.234 are read as a little more than 1, not as thousands"
+    assert found.doubts == ((told,) if is_told else ())
+
+
 def test_errors_of_excel_in_text_are_told_as_in_a_workbook(sheet):
     path = sheet("subject;images;bmi;note\nS1;a;#DIV/0!;# 3!\nS2;b; #WERT! ;#2\nS3;c;21,5;#N/A\n")
     assert told_lines(path) == ["line 2, bmi: the error #DIV/0!", "line 3, bmi: the error #WERT!"]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -57,6 +57,8 @@ is_date = re.compile(f"(?:{'|'.join(DATE_TEXTS)})(?:[T :,].*)?", re.IGNORECASE).
 is_path = re.compile(
     r"~?/{1,2}[^/\s].*|[A-Za-z]:[\\/].*|\\\\.*|file:.*|.*[\\/][^\\/]*\.[A-Za-z][A-Za-z0-9]{0,7}"
 ).fullmatch
+is_grouped = re.compile(r"-?[1-9][0-9]{0,2}[.,][0-9]{3}").fullmatch
+is_short = re.compile("-?[0-9]{1,3}").fullmatch
 LIKE_OWN = 0.7  # of difflib, between the name of another column and the one that may be meant
 YEARS, DATES = "years_since_first", "date"  # names of columns, in any case
 # With / or - after the first two digits, day and month are ambiguous.
@@ -79,7 +81,8 @@ class Sheet(NamedTuple):
     computed), and of n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings:
     {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether
     the column years_since_first was computed from the column date. doubts: sentences on other
-    columns that may be misspelt ones of paravert, and on dates of visits that are not read.
+    columns that may be misspelt ones of paravert, on numbers that may have separators of thousands,
+    and on dates of visits that are not read.
     """
 
     rows: list[dict[str, str]]
@@ -184,7 +187,8 @@ def read_sheet(
     known = {name.lower(): meaning for name, meaning in meanings.items()}
     own = {name: known[name.lower()] for name in types if name.lower() in known}
     resolved = [_resolved(empty | row, home) for row in made]
-    return Sheet(resolved, types, encoding, own, dated, (*_doubts(types, columns), *doubts))
+    doubts = (*_doubts(types, columns), *_grouped_numbers(types, columns), *doubts)
+    return Sheet(resolved, types, encoding, own, dated, doubts)
 
 
 def scan_of(row: Mapping[str, str]) -> str:
@@ -466,6 +470,22 @@ def _doubts(types: Mapping[str, str], columns: Iterable[str]) -> tuple[str, ...]
             use = "not used" if kind in NOT_WRITTEN else "carried into the tables as it is"
             told.append(f"column {name}: did you mean {near[0]}? It is {use}")
     return tuple(told)
+
+
+def _grouped_numbers(
+    types: Mapping[str, str], columns: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield a sentence for each column of numbers whose comma or point may separate thousands.
+
+    All are then such as 1,234, or whole with at most three digits. With a point that alone is no
+    sign: many programs write three decimals.
+    """
+    for name in (name for name, kind in types.items() if kind == NUMBER):
+        known = set(columns[name]) - {""}
+        grouped = set(filter(is_grouped, known))
+        short = all(map(is_short, known - grouped))
+        if grouped and short and (known - grouped or "," in next(iter(grouped))):
+            yield f"column {name}: 1,234 and 1.234 are read as a little more than 1, not as thousands"
 
 
 def _holds_as_number(cell: str) -> bool:
