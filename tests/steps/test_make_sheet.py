@@ -789,6 +789,16 @@ def test_nifti_files_are_found_by_a_pattern(tmp_path):
     assert (first["slices"], first["spacing_mm"], first["chosen"]) == ("5", "6", "yes")
 
 
+def test_nifti_files_that_do_not_match_the_pattern_are_counted(tmp_path, caplog):
+    archive = tmp_path / "archive"
+    for name in ("B_t2.nii.gz", "C_T2.NII.GZ", "A_T2.nii.gz"):
+        write_nifti(archive / "A_T2.nii.gz", Plan()).rename(archive / name)
+    with caplog.at_level("INFO"):
+        told = made(archive, tmp_path, nifti="{subject}_T2.nii.gz")
+    assert len(told.sheet) == 1
+    assert "2 NIfTI files ignored: not of the pattern of --nifti" in caplog.text
+
+
 @pytest.mark.parametrize("pattern", ["{person}/x.nii.gz", "scan.nii.gz"])
 def test_a_pattern_without_a_subject_is_told(tmp_path, pattern):
     with pytest.raises(InputError, match="subject"):

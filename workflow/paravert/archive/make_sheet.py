@@ -125,8 +125,11 @@ def make_sheet(
     write_table(out, columns, rows)
     files.index.unlink()
     _tell(visits, empty, proposal, files)
-    if pattern is None and (ignored := sum(p.lower().endswith(SUFFIXES) for p, *_ in tree.files)):
-        log.info("%d NIfTI files ignored: --nifti says whose they are", ignored)
+    ignored = sum(path.lower().endswith(SUFFIXES) for path, *_ in tree.files)
+    ignored -= sum(len(paths) for _, paths in volumes)
+    if ignored:
+        why = "--nifti says whose they are" if pattern is None else "not of the pattern of --nifti"
+        log.info("%d NIfTI files ignored: %s", ignored, why)
 
 
 class _Outputs:
