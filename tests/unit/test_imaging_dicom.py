@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_writer import Plan, phantom, store, turn, write_series
 from imaging_cases.case import each, only, raw, values
@@ -146,3 +147,58 @@ def test_a_text_that_is_stored_as_a_number_does_not_damage_the_file(tmp_path):
 
     write_series(tmp_path, Plan(), edit=edit)
     assert read_dicom(tmp_path).header["repetition_time_ms"] == 4000
+
+
+# --- padding -------------------------------------------------------------------------------------
+
+ROWS_PADDED = 6
+
+
+def padded(mark, *, limit=None, signed=False, photometric="MONOCHROME2", shift=0, rows=ROWS_PADDED):
+    """Return an edit that marks the first rows as no part of the image."""
+
+    def edit(data, _):
+        shown = np.frombuffer(data.PixelData, "<u2").reshape(data.Rows, data.Columns).astype(int)
+        stored = (shown if photometric == "MONOCHROME2" else 0xFFFF - shown) - shift
+        stored[:rows] = mark
+        store(data, stored, bits=16, signed=signed)
+        data.PhotometricInterpretation = photometric
+        data.PixelPaddingValue = mark if limit is None else limit
+        data["PixelPaddingValue"].VR = "SS" if signed else "US"
+        if limit is not None:
+            data.PixelPaddingRangeLimit = mark
+            data["PixelPaddingRangeLimit"].VR = "SS" if signed else "US"
+
+    return edit
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mark": -32768, "signed": True},
+        {"mark": -2000, "limit": -32768, "signed": True},
+        {"mark": 65535},
+        {"mark": 0, "photometric": "MONOCHROME1"},
+    ],
+)
+def test_padding_outside_the_range_of_the_image_becomes_its_darkest_value(tmp_path, how, syntax):
+    write_series(tmp_path, Plan(), edit=padded(**how), syntax=syntax)
+    (stack,) = read_dicom(tmp_path).stacks
+    array = stack.volume.array
+    for index, plane in enumerate(array):
+        shown = phantom(Plan().points(index))
+        assert np.array_equal(plane[ROWS_PADDED:], shown[ROWS_PADDED:])
+        assert set(plane[:ROWS_PADDED].ravel()) == {shown[ROWS_PADDED:].min()}
+
+
+def test_a_slice_of_padding_alone_becomes_0(tmp_path):
+    write_series(tmp_path, Plan(), edit=only(2, padded(-32768, signed=True, rows=40)))
+    (stack,) = read_dicom(tmp_path).stacks
+    assert not stack.volume.array[2].any()
+
+
+def test_a_padding_value_that_the_image_has_marks_nothing(tmp_path):
+    write_series(tmp_path, Plan(), edit=values(PixelPaddingValue=1700))
+    (stack,) = read_dicom(tmp_path).stacks
+    assert_is_phantom(stack)

@@ -89,9 +89,10 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     block, which silences pydicom's warnings.
 
     Values: one array (rows, columns) per frame, in the order of `frames` and the orientation of the
-    file. MONOCHROME1 is inverted first, within the range of the stored bits; then RescaleSlope
-    (0028,1053) and RescaleIntercept (0028,1052) of each frame are applied. 8- or 16-bit integers if
-    slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
+    file. Padding (0028,0120) with values beyond those of the image gets its darkest value first;
+    then MONOCHROME1 is inverted, within the range of the stored bits; then RescaleSlope (0028,1053)
+    and RescaleIntercept (0028,1052) of each frame are applied. 8- or 16-bit integers if slope is 1
+    and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
 
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
     frame-count-mismatch, unreadable-header (a file that cannot be opened).
@@ -100,7 +101,8 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
     if header.lossy or form.syntax in LOSSY:
         cautions.add(Caution.LOSSY_COMPRESSED)
-    values = [_rescaled(_unpacked(a, form), f) for a, f in zip(stored, frames, strict=True)]
+    unpacked = [_without_padding(_unpacked(a, form), form, header.pixels.padding) for a in stored]
+    values = [_rescaled(_upright(a, form), f) for a, f in zip(unpacked, frames, strict=True)]
     return values, cautions
 
 
@@ -248,15 +250,41 @@ def _native(element: RawDataElement, form: PixelFormat, numbers: list[int]) -> l
 
 
 def _unpacked(raw: np.ndarray, form: PixelFormat) -> np.ndarray:
-    """Mask unused bits (overlays), extend the sign, and invert MONOCHROME1."""
-    if form.stored == form.allocated and not form.inverted:
+    """Mask unused bits (overlays), and extend the sign."""
+    if form.stored == form.allocated:
         return raw
     values = raw.astype(form.dtype, copy=not raw.flags.writeable)
     values <<= form.bits_above
     values >>= form.allocated - form.stored  # extends the sign of signed types
-    if form.inverted:
-        values = (-1 if form.signed else (1 << form.stored) - 1) - values
     return values
+
+
+def _without_padding(
+    values: np.ndarray, form: PixelFormat, padding: tuple[int, int] | None
+) -> np.ndarray:
+    """Give pixels that are no part of the image its darkest value, if theirs lies outside its range.
+
+    padding: first and last value that mark such pixels. Padding of 0 is as dark as air. A slice of
+    padding alone becomes 0.
+    """
+    if padding is None or (padding == (0, 0) and not form.inverted):
+        return values
+    stored = np.array(padding) & ((1 << form.allocated) - 1)
+    low, high = np.sort(stored.astype(f"u{form.allocated // 8}").view(form.dtype))
+    is_padding = (values >= low) & (values <= high)
+    image = values[~is_padding]
+    if not image.size:
+        return _upright(np.zeros_like(values), form)  # 0 once it is turned back
+    if not is_padding.any() or (low <= image.max() and high >= image.min()):
+        return values
+    return np.where(is_padding, image.max() if form.inverted else image.min(), values)
+
+
+def _upright(values: np.ndarray, form: PixelFormat) -> np.ndarray:
+    """Invert MONOCHROME1, within the range of the stored bits."""
+    if not form.inverted:
+        return values
+    return (-1 if form.signed else (1 << form.stored) - 1) - values
 
 
 def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:

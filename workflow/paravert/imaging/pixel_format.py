@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.header_values import text, whole_number
+from paravert.imaging.header_values import VALUE_ERRORS, text, value_of, whole_number
 
 COMMAND_GROUP = 0x0000  # of network messages: always implicit VR, whatever follows
 PIXEL_NUMBERS = (
@@ -30,7 +30,8 @@ PIXEL_NUMBERS = (
     "PixelRepresentation",
 )
 OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES)
+PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES, *PADDING)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class PixelModule:
     little_endian: encoding of that element. numbers: {keyword of PIXEL_NUMBERS, such as
     BitsAllocated: value, None if absent or malformed}. photometric: PhotometricInterpretation
     (0028,0004) in upper case, "" if absent. offset_tables: values of the extended offset table and
-    its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent.
+    its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent. padding: the stored values
+    PixelPaddingValue (0028,0120) and PixelPaddingRangeLimit (0028,0121), each with or without its
+    sign; the second is the first if it is absent; None without padding.
     """
 
     syntax: UID
@@ -52,6 +55,7 @@ class PixelModule:
     numbers: dict[str, int | None]
     photometric: str
     offset_tables: tuple[bytes, bytes] | None
+    padding: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,26 @@ def pixel_module(data: FileDataset, ended: int) -> PixelModule:
         numbers={keyword: whole_number(data, keyword) for keyword in PIXEL_NUMBERS},
         photometric=text(data, "PhotometricInterpretation").upper(),
         offset_tables=None if None in tables else tables,
+        padding=_padding(data, little_endian=little_endian),
     )
+
+
+def _padding(data: FileDataset, *, little_endian: bool) -> tuple[int, int] | None:
+    value, limit = (
+        _stored_value(data, keyword, little_endian=little_endian) for keyword in PADDING
+    )
+    return None if value is None else (value, value if limit is None else limit)
+
+
+def _stored_value(data: FileDataset, keyword: str, *, little_endian: bool) -> int | None:
+    """Return the value of an element of VR US or SS, which is bytes if the file has implicit VR."""
+    try:
+        value = value_of(data, keyword)
+    except VALUE_ERRORS:
+        return None
+    if isinstance(value, bytes):
+        return int.from_bytes(value, "little" if little_endian else "big") if value else None
+    return value if isinstance(value, int) else None
 
 
 def _encoding(data: FileDataset) -> tuple[bool, bool]:
