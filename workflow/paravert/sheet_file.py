@@ -16,7 +16,7 @@ DELIMITERS = "\t;,"
 UTF_8, UTF_16, WINDOWS_1252, EXCEL = "UTF-8", "UTF-16", "Windows-1252", "an Excel workbook"
 ZIP_START, OLE_START = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 SHIFTED_LINE_END = re.compile("[\u0a00\u0d00]")  # a line end in UTF-16 after a lost byte
-is_excel_error = re.compile(r"#\S+[!?]").fullmatch  # in any language, such as #DIV/0!
+is_excel_error = re.compile(r"#[^\sa-z]{3,}[!?]").fullmatch  # in any language, such as #DIV/0!
 ADVICE = "save the sheet as CSV, UTF-8"
 LINE = -1  # number of a column that stands for the whole line
 
