@@ -666,8 +666,35 @@ def test_an_issuer_that_comes_or_goes_gives_no_second_pseudonym(tmp_path, issuer
 def test_an_issuer_is_not_guessed_where_two_are_known(tmp_path):
     key = Key(tmp_path / "key.csv")
     unnamed, north, south = (Person("dicom", "7", issuer) for issuer in ("", "NORTH", "SOUTH"))
-    first = key.subjects_of([unnamed])
-    assert len({*first.values(), *key.subjects_of([north, south]).values()}) == 3
+    first = key.subjects_of([(unnamed, "1")])
+    both = key.subjects_of([(north, "2"), (south, "3")])
+    assert len({*first.values(), *both.values()}) == 3
+
+
+def test_ids_that_a_spreadsheet_program_changed_in_the_key_give_no_second_pseudonym(tmp_path):
+    archive = tmp_path / "archive"
+    for patient in ("7", "007", "008"):
+        put_series(archive / patient, patient, patient, "axial", PatientName="X")
+    before = made(archive, tmp_path)
+    key = tmp_path / "key.csv"
+    key.write_text(key.read_text().replace(",007,", ",7,").replace(",008,", ",8,"))
+    after = made(archive, tmp_path, overwrite=True)
+    assert {tuple(row.values()) for row in after.key} == {tuple(row.values()) for row in before.key}
+    assert len({row["subject"] for row in after.sheet}) == 3
+
+
+def test_an_examination_that_went_to_another_person_gives_no_shared_pseudonym(tmp_path):
+    path = tmp_path / "key.csv"
+    one, other = (Person("dicom", patient, "") for patient in ("1", "2"))
+    subjects = Key(path).subjects_of([(one, "a"), (one, "b")])
+    rows = [
+        dict.fromkeys(KEY_COLUMNS, "")
+        | {"subject": subjects[one], "source": "dicom", "patient_id": "1", "examination": name}
+        for name in "ab"
+    ]
+    Key(path).write(rows)
+    again = Key(path).subjects_of([(one, "a"), (other, "b")])
+    assert again[one] == subjects[one] != again[other]
 
 
 def test_without_an_id_each_examination_is_a_person(tmp_path):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from paravert.archive.examinations import Person
+from paravert.archive.examinations import DICOM, Person
 from paravert.errors import InputError
 
 COLUMNS = (
@@ -34,28 +34,55 @@ class Key:
     def __init__(self, path: Path):
         self.path = path
         self._rows = _read(path)
-        self._subjects = {_person_of(row): row["subject"] for row in self._rows}
+        found: dict[Person, set[str]] = defaultdict(set)
+        for row in self._rows:
+            found[_person_of(row)].add(row["subject"])
+        self._subjects = {person: min(own) for person, own in found.items() if len(own) == 1}
+        self._by_examination = {
+            (DICOM, row["examination"]): row["subject"]
+            for row in self._rows
+            if row["source"] == DICOM
+        }
 
-    def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
+    def subjects_of(self, examinations: Iterable[tuple[Person, str]]) -> dict[Person, str]:
         """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one.
 
-        people: in any order, also repeated. A person whose issuer is absent here or in the key is
-        the one of the key if no other issuer is known for this PatientID. New pseudonyms: "P" and
-        six or more random digits. The key file is not changed: see `write`.
+        examinations: pairs (person, name of the examination), in any order. A person whom the key
+        lacks has a pseudonym all the same if only the issuer is absent, here or in the key, and no
+        other is known for this PatientID; or if the key has one of the DICOM examinations under a
+        pseudonym that no one else here has: the PatientID was corrected, or a spreadsheet program
+        changed it in the key (007 to 7). New pseudonyms: "P" and six or more random digits. The key
+        file is not changed: see `write`.
         """
-        asked = sorted(set(people))
-        taken = set(self._subjects.values())
-        alike: dict[Person, list[Person]] = defaultdict(list)
-        for person in sorted({*asked, *self._subjects}):
-            alike[person._replace(issuer="")].append(person)
+        names: dict[Person, set[str]] = defaultdict(set)
+        for person, name in examinations:
+            names[person].add(name)
+        asked = sorted(names)
+        self._subjects |= self._without_issuer(asked)
+        held = {self._subjects[person] for person in asked if person in self._subjects}
+        taken = {row["subject"] for row in self._rows} | set(self._subjects.values())
         for person in asked:
             if person not in self._subjects:
-                same = alike[person._replace(issuer="")]
-                one = len({other.issuer for other in same} - {""}) == 1
-                known = [self._subjects[other] for other in same if other in self._subjects]
-                self._subjects[person] = known[0] if one and known else _draw(taken)
+                own = {self._by_examination.get((person.source, name)) for name in names[person]}
+                known = own - held - {None}
+                self._subjects[person] = known.pop() if len(known) == 1 else _draw(taken)
+                held.add(self._subjects[person])
                 taken.add(self._subjects[person])
         return {person: self._subjects[person] for person in asked}
+
+    def _without_issuer(self, people: Iterable[Person]) -> dict[Person, str]:
+        """Return pseudonyms of those whom the key has, but for the issuer of their PatientID."""
+        alike: dict[Person, list[Person]] = defaultdict(list)
+        for person in sorted({*people, *self._subjects}):
+            alike[person._replace(issuer="")].append(person)
+        found = {}
+        for person in people:
+            same = alike[person._replace(issuer="")]
+            known = [self._subjects[other] for other in same if other in self._subjects]
+            one_issuer = len({other.issuer for other in same} - {""}) == 1
+            if person not in self._subjects and one_issuer and known:
+                found[person] = known[0]
+        return found
 
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
         """Write the key file, readable by its owner only.

@@ -110,7 +110,7 @@ def make_sheet(
     visits = [Visit(*pair) for pair in zip(examinations, found, strict=True)]
     refuse_mixed_people(visits)
     refuse_unusable_paths(visits, out.parent)
-    subjects = key.subjects_of(visit.person for visit in visits)
+    subjects = key.subjects_of((visit.person, visit.examination.name) for visit in visits)
     for visit in visits:
         visit.subject = subjects[visit.person]
     number_visits(visits)
