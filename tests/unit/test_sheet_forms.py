@@ -157,6 +157,16 @@ def test_numbers_that_may_have_separators_of_thousands_are_told(sheet, cells, is
     assert found.doubts == ((told,) if is_told else ())
 
 
+def test_words_in_two_spellings_are_told(sheet):
+    lines = ["S1,a,Ulm,Case,Low back,yes,m", "S2,b,ulm,Control,low  back,Yes,n", "S3,c,,,,,M"]
+    found = read_sheet(sheet("\n".join(["subject,images,site,group,pain,smoker,mark", *lines])))
+    assert found.doubts == (
+        "column site: 'Ulm' and 'ulm' count as different, expected one spelling",
+        "column pain: 'Low back' and 'low  back' count as different, expected one spelling",
+        "column mark: 'M' and 'm' count as different, expected one spelling",
+    )
+
+
 def test_errors_of_excel_in_text_are_told_as_in_a_workbook(sheet):
     path = sheet("subject;images;bmi;note\nS1;a;#DIV/0!;# 3!\nS2;b; #WERT! ;#2\nS3;c;21,5;#N/A\n")
     assert told_lines(path) == ["line 2, bmi: the error #DIV/0!", "line 3, bmi: the error #WERT!"]

@@ -82,7 +82,7 @@ class Sheet(NamedTuple):
     {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether
     the column years_since_first was computed from the column date. doubts: sentences on other
     columns that may be misspelt ones of paravert, on numbers that may have separators of thousands,
-    and on dates of visits that are not read.
+    on words in two spellings, and on dates of visits that are not read.
     """
 
     rows: list[dict[str, str]]
@@ -187,7 +187,12 @@ def read_sheet(
     known = {name.lower(): meaning for name, meaning in meanings.items()}
     own = {name: known[name.lower()] for name in types if name.lower() in known}
     resolved = [_resolved(empty | row, home) for row in made]
-    doubts = (*_doubts(types, columns), *_grouped_numbers(types, columns), *doubts)
+    doubts = (
+        *_doubts(types, columns),
+        *_grouped_numbers(types, columns),
+        *_spellings(types, columns),
+        *doubts,
+    )
     return Sheet(resolved, types, encoding, own, dated, doubts)
 
 
@@ -486,6 +491,19 @@ def _grouped_numbers(
         short = all(map(is_short, known - grouped))
         if grouped and short and (known - grouped or "," in next(iter(grouped))):
             yield f"column {name}: 1,234 and 1.234 are read as a little more than 1, not as thousands"
+
+
+def _spellings(types: Mapping[str, str], columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a sentence for each column of categories in which words differ in case or blanks alone."""
+    categories = [name for name, kind in types.items() if kind == CATEGORY]
+    for name in (*(own for own in ("site", "group") if own in columns), *categories):
+        words: dict[str, list[str]] = {}
+        for cell in sorted(set(columns[name]) - {""}):
+            words.setdefault(" ".join(cell.casefold().split()), []).append(cell)
+        alike = next((spelt for spelt in words.values() if len(spelt) > 1), ())
+        if alike:
+            told = " and ".join(map(_shown, alike))
+            yield f"column {name}: {told} count as different, expected one spelling"
 
 
 def _holds_as_number(cell: str) -> bool:
