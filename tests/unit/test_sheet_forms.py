@@ -278,6 +278,13 @@ def test_years_since_the_first_visit_come_from_dates(sheet, tmp_path):
     assert "years_since_first" not in alone.rows[0]
 
 
+def test_years_that_are_no_numbers_are_told(sheet):
+    text = "subject,visit,images,Years_since_first\nA,1,a,0\nA,2,b,2 years\n"
+    told = "column Years_since_first: not used, as it holds other text than numbers"
+    assert read_sheet(sheet(text)).doubts == (told,)
+    assert read_sheet(sheet(text.replace(" years", ""))).doubts == ()
+
+
 def test_years_come_from_dates_in_any_clear_form_and_others_are_told(sheet):
     text = "subject,visit,images,date\nA,1,a,2020/03/01\nA,2,b,20210301101500\n"
     found = read_sheet(sheet(text))

@@ -521,11 +521,15 @@ def _add_years(
     """Add the column YEARS from the column DATES, unless it is there or no date is known.
 
     columns: cells by name. types: of the columns that are not paravert's own. Returns whether it
-    was added, and a sentence on cells that are no readable date, () without any. Years are since
-    the earliest date of the subject; empty where the date is not readable.
+    was added, and a sentence on cells that are no readable date, or on a column YEARS of other
+    text than numbers, () without any. Years are since the earliest date of the subject; empty where
+    the date is not readable.
     """
     names = {name.lower(): name for name in columns}
-    if YEARS in names or DATES not in names:
+    if own := names.get(YEARS):
+        told = f"column {own}: not used, as it holds other text than numbers"
+        return False, (told,) if types[own] != NUMBER and any(columns[own]) else ()
+    if DATES not in names:
         return False, ()
     cells = columns[names[DATES]]
     days = [_day(cell) if types[names[DATES]] == DATE else None for cell in cells]
