@@ -138,6 +138,16 @@ def test_no_noise_is_found_where_the_air_does_not_show_it(phantom, kind):
     assert noise_sd(water, fat) == 0
 
 
+def test_tissue_that_varies_from_water_to_fat_is_not_taken_for_noise():
+    """With a share of fat drawn evenly, both images are distributed as noise and equally strong."""
+    share = np.random.default_rng(3).random((2, 160, 160))
+    share[:, :, 64:] = 0.1
+    water, fat = 500 * (1 - share), 500 * share
+    assert noise_sd(water, fat) == 0
+    labels = np.full(share.shape, 5, np.uint8)
+    assert dixon_columns(water, fat, labels)[FRACTION][:, 4] == pytest.approx(0.26, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("times", "left", "floor"), [(0.5, 0.002, 0.005), (1.0, 0.002, 0.015), (2.0, 0.008, 0.04)]
 )

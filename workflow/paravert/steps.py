@@ -31,7 +31,7 @@ VERSIONS = {
     "segment_muscles": 7,
     "find_levels": 6,
     "measure_area": 5,
-    "measure_fat": 6,
+    "measure_fat": 7,
     "score_overlap": 4,
     "draw_preview": 4,
     "dicomseg": 1,

@@ -33,6 +33,9 @@ FEWEST_BLOCKS = 20
 NOISE_RATIO = (0.74, 0.82)
 SAME_POWER = 1.5  # of noise in water and in fat
 SPREAD_POWER = 2.0  # of noise over the image, at most; brighter blocks are ghosts or tissue
+# Power of noise, of that of tissue, at most. Tissue whose fat fraction varies evenly within a block is
+# distributed as noise in both images: from .36 on in phantoms; noise up to .02 at an SNR of 12.
+TISSUE_PERCENTILE, MOST_OF_TISSUE = 90, 0.1
 # By magnitude 0, 1, 2, 3, 4 in SD of noise: the signal that stands for it. Least squares of the bias over
 # true signals of 0 to 8 SD plus .01 times the variance; from 4 SD on the root of M2 - 1 (Gudbjartsson
 # 1995). Single pixels become noisier (1.4 SD instead of .65 where there is no signal), means unbiased.
@@ -47,15 +50,16 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
     is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels, of all
     slices, whose values are distributed as noise (Rayleigh) in both images, with powers (mean squares)
-    that differ by less than a factor of 1.5. Of these it takes the blocks whose power, the mean of both
-    images, is at most twice the 10th percentile, and returns sqrt(median power / 2). 0 if fewer than 20
-    blocks are left.
+    that differ by less than a factor of 1.5 and are, together, at most a tenth of the 90th percentile over
+    all blocks. Of these it takes the blocks whose power, the mean of both images, is at most twice the
+    10th percentile, and returns sqrt(median power / 2). 0 if fewer than 20 blocks are left.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
     low, high = NOISE_RATIO
     air = (np.array(ratios) > low).all(axis=0) & (np.array(ratios) < high).all(axis=0)
     air &= (one < SAME_POWER * other) & (other < SAME_POWER * one)
+    air &= one + other <= MOST_OF_TISSUE * np.percentile(one + other, TISSUE_PERCENTILE)
     if air.sum() < FEWEST_BLOCKS:
         return 0.0
     power = (one + other)[air] / 2
