@@ -1,5 +1,6 @@
 """Masks beside NIfTI volumes; forms and faults of both are shown by the cases."""
 
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -40,6 +41,34 @@ def test_masks_of_programs_that_go_by_the_qform_fit_too(tmp_path, forms):
     image.set_sform(rounded, code=0 if forms.endswith("only") else 1)
     nib.save(image, tmp_path / "mask.nii.gz")
     assert np.array_equal(read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[0][1], labels)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_mask_on_the_grid_of_an_image_fits_though_its_axes_are_rounded(tmp_path, flipped):
+    """An affine with rounded numbers has axes that are not quite at right angles."""
+    file = write_nifti(tmp_path / "image.nii.gz", Plan().turned(turn("x", 20)))
+    image = nib.load(file)
+    skewed = image.affine.copy()
+    skewed[:3, 2] += 6e-5 * skewed[:3, 0]
+    mask = nib.Nifti1Image(np.ones(image.shape, np.uint8), skewed)
+    nib.save(nib.Nifti1Image(image.get_fdata(), skewed), file)
+    nib.save(mask.slicer[Plan().columns - 1 :: -1] if flipped else mask, tmp_path / "mask.nii.gz")
+    volume = read_nifti(file).stacks[0].volume
+    assert read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[0][1].all()
+
+
+def test_a_mismatch_of_grids_that_look_alike_tells_how_far_they_are_apart(tmp_path):
+    volume = volume_of(tmp_path, Plan().turned(turn("x", 20)))
+    corner = Plan().turned(turn("x", 20)).corner(0) - Plan().corner(0)
+    other = replace(Plan(), centre=tuple(np.add(Plan().centre, corner)))
+    mask = write_nifti(tmp_path / "mask.nii.gz", other, labels_phantom, dtype=np.uint8)
+    with pytest.raises(
+        SubjectFault, match="stack 1: .*, corners up to .* mm apart, expected"
+    ) as told:
+        read_masks(mask, [volume], "labels")
+    apart = float(re.search("corners up to ([0-9.]+) mm", told.value.message)[1])
+    corners = [p.corner(index) for p in (Plan().turned(turn("x", 20)), other) for index in (0, 4)]
+    assert apart > 0.9 * np.linalg.norm(corners[1] - corners[3])
 
 
 def test_a_mismatch_tells_both_grids(tmp_path):

@@ -104,6 +104,19 @@ def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
+def orthogonal(affine: np.ndarray) -> np.ndarray:
+    """Return an affine, 4 x 4, with its nearly orthogonal axes made exactly orthogonal.
+
+    affine: 4 x 4, voxel index to coordinates in mm. The spacing of the axes and the place of voxel (0,
+    0, 0) stay. Method: polar decomposition by SVD.
+    """
+    spacing = voxel_spacing_mm(affine)
+    left, _, transposed = np.linalg.svd(affine[:3, :3] / spacing)
+    exact = affine.copy()
+    exact[:3, :3] = left @ transposed * spacing
+    return exact
+
+
 def fits_body(points: np.ndarray) -> bool:
     """Return whether positions can all lie in one patient.
 

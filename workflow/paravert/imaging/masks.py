@@ -12,6 +12,7 @@ from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import (
     columns_first,
     corner_distance_mm,
+    orthogonal,
     rearranged,
     voxel_spacing_mm,
 )
@@ -109,21 +110,22 @@ def _placed(
     mask: VoxelGrid, volumes: Sequence[Volume], parts: Mapping[int, Sequence[Volume]], role: str
 ) -> tuple[int, np.ndarray]:
     """Return the number of the one stack that a mask matches, and the mask on its grid."""
-    found = {}
+    tolerance_mm = QFORM_TOLERANCE_MM if mask.rounded else CORNER_TOLERANCE_MM
+    found, told = {}, []
     for number, volume in enumerate(volumes, start=1):
-        for grid in (volume, *parts.get(number, ())):
-            if (array := _onto_grid(mask, grid)) is not None:
-                found[number] = array
+        tried = [_onto_grid(mask, grid) for grid in (volume, *parts.get(number, ()))]
+        array, apart_mm = min(tried, key=lambda pair: pair[1])
+        if apart_mm <= tolerance_mm:
+            found[number] = array
+        grid = f"stack {number}: {_told(volume.affine, volume.array.shape[::-1])}"
+        far = f", corners up to {apart_mm:.4g} mm apart, expected at most {tolerance_mm:g} mm"
+        told.append(grid + far if tolerance_mm < apart_mm < np.inf else grid)
     if len(found) == 1:
         return found.popitem()
-    stacks = "; ".join(
-        f"stack {number}: {_told(volume.affine, volume.array.shape[::-1])}"
-        for number, volume in enumerate(volumes, start=1)
-    )
     raise SubjectFault(
         Reason.MASK_GRID_MISMATCH,
         f"{role}: {_told(mask.affine, mask.array.shape)} matches {len(found)} stacks, "
-        f"expected one; {stacks}",
+        f"expected one; {'; '.join(told)}",
     )
 
 
@@ -137,24 +139,22 @@ def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
     )
 
 
-def _onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
-    """Return a mask's array with its axes permuted and flipped to those of a volume.
+def _onto_grid(mask: VoxelGrid, volume: Volume) -> tuple[np.ndarray, float]:
+    """Return a mask's array with its axes permuted and flipped to those of a volume, and their distance.
 
-    Axes of the result: (slices, rows, columns). None where the grids differ: in shape, or by more than
-    0.001 mm at a corner voxel. The grid of our own images as rounded by their qform matches too, as some
-    programs write masks on that; a mask that has a qform only may be 0.5 mm off.
+    Axes of the result: (slices, rows, columns). Distance: the largest in mm at a corner voxel, with the
+    mask's axes made orthogonal, as those of a NIfTI image are; infinite where the shapes differ. The grid
+    of our own images as rounded by their qform counts, too, as some programs write masks on that.
     """
     wanted = columns_first(volume.affine)
     turn = io_orientation(np.linalg.inv(wanted) @ mask.affine)  # per axis: that of the volume, sign
     order = np.argsort(turn[:, 0])
     array, affine = rearranged(mask.array, mask.affine, order, turn[order, 1] < 0)
     if array.shape != volume.array.shape:
-        return None
+        return array, np.inf
     grids = (wanted, columns_first(qform_of(volume.affine)))
-    apart_mm = min(corner_distance_mm(affine, grid, array.shape) for grid in grids)
-    return (
-        array if apart_mm <= (QFORM_TOLERANCE_MM if mask.rounded else CORNER_TOLERANCE_MM) else None
-    )
+    exact = orthogonal(affine)
+    return array, min(corner_distance_mm(exact, grid, array.shape) for grid in grids)
 
 
 def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) -> None:

@@ -29,6 +29,7 @@ from paravert.imaging.geometry import (
     columns_first,
     fits_body,
     grid_corners,
+    orthogonal,
     rearranged,
     tilt_deg,
     voxel_spacing_mm,
@@ -117,7 +118,7 @@ def read_nifti(file: Path, role: str = "images") -> Images:
         )
     order, flips = canonical_order(grid.affine, axis)
     array, affine = rearranged(grid.array, grid.affine, order, flips)
-    stack = _stack(Volume(compact_array(list(array)), columns_first(_orthogonal(affine))))
+    stack = _stack(Volume(compact_array(list(array)), columns_first(orthogonal(affine))))
     check_not_blank((stack,))
     cautions = frozenset().union(*(slice_.cautions for slice_ in stack.slices))
     row = {
@@ -228,15 +229,6 @@ def _slice_axis(grid: VoxelGrid, spacing: np.ndarray) -> int:
     if spacing[coarsest] >= SLICE_AXIS_RATIO * np.delete(spacing, coarsest).max():
         return coarsest
     return int(np.argmax(np.abs(grid.affine[2, :3] / spacing)))
-
-
-def _orthogonal(affine: np.ndarray) -> np.ndarray:
-    """Return the affine with its nearly orthogonal axes made exactly orthogonal."""
-    spacing = voxel_spacing_mm(affine)
-    left, _, transposed = np.linalg.svd(affine[:3, :3] / spacing)
-    exact = affine.copy()
-    exact[:3, :3] = left @ transposed * spacing
-    return exact
 
 
 # --- header and voxels of a file -----------------------------------------------------------------
