@@ -57,6 +57,20 @@ def test_a_mask_on_the_grid_of_an_image_fits_though_its_axes_are_rounded(tmp_pat
     assert read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[0][1].all()
 
 
+@pytest.mark.parametrize("stored", [np.uint8, np.int16])
+def test_a_mask_that_was_stored_with_a_scale_has_whole_labels(tmp_path, stored):
+    """As nibabel stores floats under the header of an image of whole numbers."""
+    volume = volume_of(tmp_path, Plan())
+    labels = labels_at(volume)
+    header = nib.Nifti1Header()
+    header.set_data_dtype(stored)
+    affine = nib.load(tmp_path / "image.nii.gz").affine
+    mask = nib.Nifti1Image(labels.transpose(2, 1, 0).astype(float), affine, header)
+    nib.save(mask, tmp_path / "mask.nii.gz")
+    assert nib.load(tmp_path / "mask.nii.gz").dataobj.slope != 1
+    assert np.array_equal(read_masks(tmp_path / "mask.nii.gz", [volume], "labels")[0][1], labels)
+
+
 def test_a_mismatch_of_grids_that_look_alike_tells_how_far_they_are_apart(tmp_path):
     volume = volume_of(tmp_path, Plan().turned(turn("x", 20)))
     corner = Plan().turned(turn("x", 20)).corner(0) - Plan().corner(0)

@@ -26,6 +26,9 @@ CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
 # fourth is lost in their rounding: up to 0.3 mm at the corners of 256 x 256 x 120 mm (measured).
 QFORM_TOLERANCE_MM = 0.5
+# Labels of 0 to 8 that a program stored with a scale are off by up to .016 in 8 bits; interpolated ones by
+# more, at the borders of muscles.
+SCALE_TOLERANCE = 0.02
 
 # Number of the stack (from 1): label map on its grid, uint8 (slices, rows, columns).
 Masks = dict[int, np.ndarray]
@@ -82,7 +85,7 @@ def read_masks(
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
             )
-        found[stack] = array
+        found[stack] = _unscaled(array)
     _check_values(list(found.values()), role, source)
     told = set() if all(array.any() for array in found.values()) else {Caution.MASK_EMPTY}
     given: Masks = {}
@@ -155,6 +158,14 @@ def _onto_grid(mask: VoxelGrid, volume: Volume) -> tuple[np.ndarray, float]:
     grids = (wanted, columns_first(qform_of(volume.affine)))
     exact = orthogonal(affine)
     return array, min(corner_distance_mm(exact, grid, array.shape) for grid in grids)
+
+
+def _unscaled(array: np.ndarray) -> np.ndarray:
+    """Return label values as whole numbers if all are within 0.02 of one, otherwise the array itself."""
+    if array.dtype.kind in "iu":
+        return array
+    whole = np.rint(array)
+    return whole if (np.abs(array - whole) <= SCALE_TOLERANCE).all() else array
 
 
 def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) -> None:
