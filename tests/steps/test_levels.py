@@ -367,7 +367,9 @@ def test_levels_of_points_stay_while_points_and_images_are_away_and_not_without_
     assert not outcomes(converted)["A"].warnings
     (converted / "away").rename(images)
     assert found(converted)["A"].level_position.isna().all()
-    assert outcomes(converted)["A"].warnings == ("levels-not-used",)
+    told = outcomes(converted)["A"]
+    assert told.warnings == ("levels-not-used",)
+    assert told.message == "levels: no such file, expected points at vertebrae or discs"
     (converted / "away.csv").rename(points)
     assert found(converted)["A"].level_position.notna().all()
 

@@ -76,17 +76,18 @@ class Cells(NamedTuple):
     meanings: dict[str, str]
 
 
-def read_cells(path: Path, sheet_name: str = "") -> Cells:
+def read_cells(path: Path, sheet_name: str = "", what: str = "the subject sheet") -> Cells:
     """Read a file of cells, such as the subject sheet, and return its header, lines and encoding.
 
     path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
     whichever is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A
     quoted cell cannot contain a line break. sheet_name: worksheet of the workbook; empty for the
-    first. Lines without a filled cell are left out; faults of single lines are in their rows.
+    first. what: of the file, for messages; they hold no path but a relative one's working directory.
+    Lines without a filled cell are left out; faults of single lines are in their rows.
     Raises InputError if the file is missing, unreadable, empty, too large or of another kind, or
     has no such worksheet.
     """
-    content = _content(path)
+    content = _content(path, what)
     if content.startswith(ZIP_START):
         from paravert.sheet_workbook import read_workbook  # openpyxl is slow to import
 
@@ -97,27 +98,27 @@ def read_cells(path: Path, sheet_name: str = "") -> Cells:
         found, meanings = _text_lines(text), {}
     header = next(found, None)
     if header is None:
-        raise InputError(path, "an empty file, expected a header line and a line for each subject")
+        raise InputError(path, "an empty file, expected a header line and further lines")
     named = _checked(header, [])
     rows = (_checked(line, named.cells) for line in found)
     rows = [row for row in rows if row.faults or any(row.cells)]
     return Cells(named, rows, encoding, meanings)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(SHEET_LIMIT_BYTES + 1)
     except FileNotFoundError:
-        fault = f"no such file in {Path.cwd()}, expected the subject sheet"
-        raise InputError(path, fault) from None
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise InputError(path, f"no such file{place}, expected {what}") from None
     except IsADirectoryError:
-        raise InputError(path, "a folder, expected the subject sheet") from None
+        raise InputError(path, f"a folder, expected {what}") from None
     except OSError as error:
-        raise InputError(path, f"the subject sheet may not be read ({error.strerror})") from None
+        raise InputError(path, f"{what} may not be read ({error.strerror})") from None
     if len(content) > SHEET_LIMIT_BYTES:
         limit = SHEET_LIMIT_BYTES >> 20
-        raise InputError(path, f"more than {limit} MiB, expected a line for each subject")
+        raise InputError(path, f"more than {limit} MiB, expected {what}")
     return content
 
 

@@ -83,7 +83,7 @@ def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Lin
 
 def _worksheet(path: Path, worksheets: list, sheet_name: str):
     if not worksheets:
-        raise InputError(path, "a workbook without a worksheet, expected the subject sheet")
+        raise InputError(path, "a workbook without a worksheet")
     for worksheet in worksheets:
         if not sheet_name or worksheet.title.strip().lower() == sheet_name.strip().lower():
             return worksheet

@@ -14,6 +14,7 @@ from paravert.imaging.geometry import BODY_LIMIT_MM, fits_body
 from paravert.sheet_file import read_cells
 
 COLUMNS = ("name", "x_mm", "y_mm", "z_mm")
+POINTS = "points at vertebrae or discs"
 LPS, RAS = "LPS", "RAS"
 FCSV_SYSTEMS = {"0": RAS, "RAS": RAS, "1": LPS, "LPS": LPS}  # 3D Slicer wrote numbers up to 4.10
 LEAST_STEP_MM = 5.0  # towards the feet, from each level to the next half level
@@ -63,7 +64,7 @@ def _check_order(path: Path, points: Points) -> None:
 
 
 def _of_cells(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    cells = read_cells(path)
+    cells = read_cells(path, what=POINTS)
     header = [cell.lower() for cell in cells.header.cells]
     if lacking := [name for name in COLUMNS if name not in header]:
         raise InputError(path, f"no column {lacking[0]}, expected {', '.join(COLUMNS)}")
@@ -136,5 +137,7 @@ def _lps(path: Path, place: np.ndarray, system: str | None) -> np.ndarray:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(path, f"no such file, expected {POINTS}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "cannot be read as text") from error
