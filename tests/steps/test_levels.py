@@ -493,6 +493,7 @@ def slices_at(levels, stack=1, subject="S1", **changed):
             row = {"subject": subject, "stack": stack, "slice": number}
             row |= {"muscle": label.muscle, "side": label.side, "level_position": level}
             row |= {"position_mm": -level * PITCH_MM, "slab_mm": 4.0, "overlaps": False}
+            row["tilt_deg"] = 10.0
             row |= {"csa_mm2": 1000 + 100 * level, "pixels": 100, "fat_fraction": 0.1 * level}
             row |= {"csa_reason": None, "fat_fraction_reason": None}
             rows.append(row | changed)
@@ -590,6 +591,20 @@ def test_no_number_depends_on_other_subjects():
 def volumes(rows):
     index = pd.MultiIndex.from_frame(rows[["subject", "muscle", "side"]].drop_duplicates())
     return range_volumes(rows, index).iloc[0]
+
+
+@pytest.mark.parametrize(
+    "stacks",
+    [
+        [slices_at([level], n, tilt_deg=0.0) for n, level in enumerate(np.arange(0.5, 6.1, 0.5))],
+        [slices_at(np.arange(0.5 + shift, 5.6, 0.25), 1 + n) for n, shift in enumerate((0, 0.125))],
+    ],
+    ids=["single transverse slices", "stacks within one another"],
+)
+def test_the_length_of_a_volume_is_that_of_the_persons_own_vertebrae(stacks):
+    rows = pd.concat(stacks).assign(csa_mm2=1000.0)
+    rows["position_mm"] *= 30 / PITCH_MM
+    assert volumes(rows)["volume_l1_l5_ml"] == pytest.approx(30 * (5.37 - 0.63), rel=1e-3)
 
 
 def test_the_volume_between_levels_is_the_integral_of_the_area():

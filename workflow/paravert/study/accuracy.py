@@ -37,7 +37,7 @@ NO_HELD_OUT = "No held-out subject has a manual mask"
 NO_AREAS = "No held-out subject has a manual mask with areas to compare"
 PLACE_COLUMNS = (
     *("subject", "stack_id", "slice", "muscle", "side"),
-    *("level_position", "position_mm", "slab_mm", "overlaps"),
+    *("level_position", "position_mm", "tilt_deg", "slab_mm", "overlaps"),
 )
 AREA_COLUMNS = ("truth_mm2", "prediction_mm2")
 BOTH = "both"  # sum of left and right

@@ -12,6 +12,8 @@ from paravert.tables import ABSENT, NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
 REACH_MM = 15.0  # largest distance of the slices on both sides of a level
 NEAREST_MM = 5.0  # a slice this near is used alone if there is none on the other side
+# Slices tilted less are parallel across stacks: 100 mm beside the axis, positions are right within 0.2 mm.
+TRANSVERSE_DEG = 0.1
 # From the upper endplate of the first to the lower endplate of the last vertebra.
 VOLUME_RANGES = {"volume_l1_l5": (0.63, 5.37), "volume_l3_l5": (2.63, 5.37)}
 LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
@@ -21,12 +23,13 @@ LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
 class _Column:
     """The slices of one subject with known level, along the vertebral column from cranial to caudal.
 
-    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
+    parallel: (slices,), equal for parallel slices, whose positions can be compared: number of the stack,
+    0 for all transverse slices. level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
     (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
     (slices, 8), why they are unknown; None where known.
     """
 
-    stack: np.ndarray
+    parallel: np.ndarray
     level: np.ndarray
     position_mm: np.ndarray
     slab_mm: np.ndarray
@@ -37,14 +40,15 @@ class _Column:
 
     @cached_property
     def mm_per_level(self) -> float:
-        """Length of a level (vertebra with disc) in mm, by neighbouring slices of one stack; a property.
+        """Length of a level (vertebra with disc) in mm, by parallel slices; a property.
 
         USUAL_PITCH_MM (35) without such slices.
         """
-        within = self.stack[1:] == self.stack[:-1]
-        levels = np.diff(self.level)[within].sum()
+        order = np.lexsort((self.level, self.parallel))
+        within = np.diff(self.parallel[order]) == 0
+        levels = np.diff(self.level[order])[within].sum()
         return (
-            float(-np.diff(self.position_mm)[within].sum() / levels)
+            float(-np.diff(self.position_mm[order])[within].sum() / levels)
             if levels > 0
             else USUAL_PITCH_MM
         )
@@ -53,10 +57,10 @@ class _Column:
     def along_mm(self) -> np.ndarray:
         """Distance (mm) of each slice from the most cranial one along the spine, (slices,), rising caudally.
 
-        A property. Between neighbours of one stack from position_mm; between stacks the difference of their
+        A property. Between parallel neighbours from position_mm; between others the difference of their
         levels times mm_per_level.
         """
-        within = self.stack[1:] == self.stack[:-1]
+        within = self.parallel[1:] == self.parallel[:-1]
         levels = np.diff(self.level) * self.mm_per_level
         return np.append(0.0, np.cumsum(np.where(within, -np.diff(self.position_mm), levels)))
 
@@ -118,9 +122,10 @@ def _columns(slices: pd.DataFrame, *, once: bool) -> Iterator[tuple[str, _Column
     known = slices.assign(label=label).sort_values(
         ["subject", "level_position", "stack", "slice", "label"]
     )
+    known["parallel"] = known["stack"].where(known.tilt_deg >= TRANSVERSE_DEG, 0)
     per_slice = [
         known[name].to_numpy(float)[:: len(LABELS)]
-        for name in ("stack", "level_position", "position_mm", "slab_mm")
+        for name in ("parallel", "level_position", "position_mm", "slab_mm")
     ]
     per_label = [
         known[name].to_numpy(kind).reshape(-1, len(LABELS))

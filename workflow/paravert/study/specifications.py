@@ -36,8 +36,9 @@ UNFLAGGED = "scans without flags"
 EFFECT_FAMILIES = [family for family in FAMILIES if family.name in ("sex, fat", "age")]
 ERODED_PX = {0: "fat_fraction", 1: "eroded"}
 SLICE_COLUMNS = (
-    "subject", "stack_id", "slice", "muscle", "side", "position_mm", "slab_mm", "overlaps", "level_position",
-    "pixels", "csa_mm2", "csa_reason", "predicted_iou", "fat_fraction", "fat_fraction_eroded", "fat_fraction_reason",
+    "subject", "stack_id", "slice", "muscle", "side", "position_mm", "tilt_deg", "slab_mm", "overlaps",
+    "level_position", "pixels", "csa_mm2", "csa_reason", "predicted_iou", "fat_fraction", "fat_fraction_eroded",
+    "fat_fraction_reason",
     *(f"{kind}_{method}" for method in ALL_FAT_METHODS for kind in ERODED_PX.values()),
 )  # fmt: skip
 WAY_COLUMNS = ("estimator", "erosion_px", "quality_cut", "level_rule")
