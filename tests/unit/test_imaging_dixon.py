@@ -442,3 +442,15 @@ def test_blank_water_and_fat_are_blank_images(tmp_path):
     for name in ("water.nii", "fat.nii"):
         write_nifti(tmp_path / name, PLAN, lambda points: np.zeros(points.shape[:-1]))
     assert fault_of(tmp_path).reason == Reason.BLANK_IMAGES
+
+
+@pytest.mark.parametrize("most", [1.0, 100.0])
+def test_a_map_of_fat_fractions_is_no_fat_image(tmp_path, most):
+    write_nifti(tmp_path / "water.nii.gz", PLAN, phantom, dtype=np.float32)
+    write_nifti(tmp_path / "map.nii.gz", PLAN, lambda p: most / 4095 * phantom(p), dtype=np.float32)
+    water, fat = (str(tmp_path / f"{name}.nii.gz") for name in ("water", "map"))
+    with pytest.raises(SubjectFault, match="expected two images of one scale and no map") as caught:
+        read_images(fat, (), water, fat)
+    assert caught.value.reason == Reason.DIXON_PARTS_DIFFER
+    (tmp_path / "map.nii.gz").rename(tmp_path / "fat_percent.nii.gz")
+    assert fault_of(tmp_path).reason == Reason.NO_DICOM
