@@ -1,12 +1,14 @@
 """How good labels are where synthetic slices have neighbours, as the slices of a scan do.
 
-python tests/benchmark/synthetic_stacks.py MODEL VALIDATION [--people 40] [--picture FILE.png]
+python tests/benchmark/synthetic_stacks.py MODEL VALIDATION [--people 40] [--pixel-mm 1.2] [--picture FILE.png]
 
 VALIDATION is a table of draw_anatomies of people that the model did not learn from. Each of its
 sections is drawn with the slices below and above it, a gap of a tenth of their thickness apart, in
 one contrast with one set of faults. Even the noise is alike in the three: neighbours help less
 than in a scan. The slice in the middle is judged, labelled as segment_muscles does by default, with
-and without a say of the two. The picture shows a few stacks.
+and without a say of the two. With --pixel-mm the stacks have pixels of this size, and labels are judged on
+them, whatever the pixel size of the model: so models of different pixel sizes can be compared. The picture
+shows a few stacks.
 """
 
 import argparse
@@ -45,7 +47,7 @@ from paravert.network.unet import Model, load_model  # noqa: E402
 from paravert.synthesis.anatomies import write_sections  # noqa: E402
 
 CPU = torch.device("cpu")
-SIZE_PX, SEED = 192, 13
+FIELD_MM, SIZE_STEP_PX, SEED = 230.4, 32, 13
 GAP = 0.1  # of the thickness
 STEPS = (-(1 + GAP), 0.0, 1 + GAP)
 MIDDLE = 1
@@ -94,7 +96,7 @@ def _drawn(source: Anatomies, number: int, stack: int, spacing_mm: float) -> Pic
         source,
         np.array([number]),
         seed=(SEED, stack),
-        size_px=SIZE_PX,
+        size_px=SIZE_STEP_PX * round(FIELD_MM / spacing_mm / SIZE_STEP_PX),
         spacing_mm=spacing_mm,
         device=CPU,
     )
@@ -112,6 +114,16 @@ def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.n
         expected.append(made.expected_iou[MIDDLE])
     truth = np.stack([stack.truth for stack in drawn])
     return model.calibration.predicted(np.stack(expected)), slice_overlap(np.stack(labels), truth)
+
+
+def on_own_pixels(model: Model, drawn: list[Stack], pixel_mm: float) -> Overlap:
+    """Return the overlap of the middle slices, on their pixels, whatever the pixel size of the model."""
+    predictor, spacing_mm = Predictor(model, CPU), (pixel_mm, pixel_mm)
+    labels = [
+        predictor.stack_labels(stack.images, spacing_mm, apart_mm=stack.apart_mm)[MIDDLE]
+        for stack in drawn
+    ]
+    return slice_overlap(np.stack(labels), np.stack([stack.truth for stack in drawn]))
 
 
 def flagged_shares(predicted: np.ndarray, iou: np.ndarray, limit: float) -> tuple[float, float]:
@@ -137,14 +149,19 @@ def main() -> None:
     options.add_argument("model", type=Path)
     options.add_argument("validation", type=Path)
     options.add_argument("--people", type=int, help="the first of VALIDATION; default: all")
+    options.add_argument("--pixel-mm", type=float, help="of the stacks; default: the model's")
     options.add_argument("--picture", type=Path)
     given = options.parse_args()
     model = load_model(given.model)
     with tempfile.TemporaryDirectory() as folder:
         table = drawn_sections(given.validation, Path(folder), given.people)
-        drawn = list(stacks(table, model.spacing_mm))
+        drawn = list(stacks(table, given.pixel_mm or model.spacing_mm))
     if given.picture:
         show(drawn, given.picture)
+    if given.pixel_mm:
+        found = on_own_pixels(model, drawn, given.pixel_mm)
+        print(*overlap_lines(found, given.pixel_mm), sep="\n")
+        return
     for neighbours_mm in (0.0, NEIGHBOURS_MM):
         predicted, overlap = judged(model, drawn, neighbours_mm)
         error = calibration_error(predicted, overlap.iou)
