@@ -321,6 +321,7 @@ def test_results_of_a_job_that_ended_unseen_do_not_outlive_what_they_were_made_f
     assert_same(tables, finish(study.without_results(tmp_path / "fresh")))
 
 
+@pytest.mark.long
 def test_without_any_record_of_snakemake_nothing_stale_stays(study, tmp_path):
     finish(study)
     shutil.rmtree(study.folder / ".snakemake/metadata")
