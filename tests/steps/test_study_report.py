@@ -386,14 +386,22 @@ def test_one_value_stands_without_a_range_and_missing_values_are_counted(tmp_pat
     assert table.loc["Weight, kg", "All (n = 1)"] == "–"
 
 
-def test_cells_of_a_table_for_sharing_have_no_range_and_whole_counts(home, tmp_path):
+@pytest.mark.parametrize(
+    ("men", "shown"),
+    [
+        (500, ["All (n = 1,501)", "Women (n = 1,001)", "Men (n = 500)", "Missing"]),
+        (3, ["Women (n = 1,001)"]),
+    ],
+)
+def test_cells_of_a_table_for_sharing_have_no_range_and_whole_counts(home, tmp_path, men, shown):
     frame = pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str})
-    frame["n"] = frame["n_subjects"] = np.where(frame["sex"] == "all", 1004, 3)
+    counts = {"all": 1001 + men, "F": 1001, "M": men}
+    frame["n"] = frame["n_subjects"] = frame["sex"].map(counts)
     for_sharing(frame).to_csv(tmp_path / "cohort.csv", index=False)
     shared = pd.read_csv(tmp_path / "cohort.csv", dtype={"unit": str})
     table = report_tables.cohort_text(shared)
-    assert list(table.columns) == ["All (n = 1,004)", "Missing"]
-    assert re.fullmatch(r"[\d.]+ ± [\d.]+", table.loc["Age, years", "All (n = 1,004)"])
+    assert list(table.columns) == shown
+    assert re.fullmatch(r"[\d.]+ ± [\d.]+", table.loc["Age, years", "Women (n = 1,001)"])
 
 
 @pytest.mark.parametrize("visits", [False, True])

@@ -129,7 +129,7 @@ def test_areas_of_masks_are_the_area_that_the_study_reports():
         {"subject": "S1", "muscle": "psoas_major", "side": "left", "pixels": areas}
         | {"csa_mm2": 0.5 * areas, "slab_mm": 4.0, "overlaps": False, "csa_reason": None}
         | {"stack": 1, "slice": range(8), "fat_fraction_reason": None, "level_position": np.nan}
-        | {"position_mm": 0.0}
+        | {"position_mm": 0.0, "tilt_deg": 0.0}
         | dict.fromkeys(MEAN_FAT_COLUMNS, 0.1)
     )
     others = [slices.assign(muscle=label.muscle, side=label.side) for label in LABELS]

@@ -10,13 +10,13 @@ from markupsafe import Markup
 from paravert.anatomy import MUSCLES
 from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
-from paravert.study.result_tables import basis_sentences
+from paravert.study.result_tables import ALL_SEXES, basis_sentences
 from paravert.study.selection import told_first
 from paravert.study.standard_level import ALL_SLICES
 from paravert.study.summary import counted, counted_range
 
 DASH = "–"
-SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
+SEX_TITLES = {ALL_SEXES: "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # Names by the first of these keys that occurs in a variable's name.
 MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
@@ -142,8 +142,8 @@ def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the description of the cohort as text: a row per variable and level, a column per sex.
 
     table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest), of one subject
-    the value. The last column, Missing, has the number of subjects (of all sexes) without a value.
-    Empty without subjects.
+    the value. The last column, Missing, has the number of subjects (of all sexes) without a value; it is
+    left out if the rows of all sexes are blank (`for_sharing`). Empty without subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -166,7 +166,9 @@ def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     ).dropna(subset=["sex"])
     shown = frame.pivot(index="Variable", columns="sex", values="text")
     shown.columns = list(shown.columns)
-    missing = frame[frame["sex"] == titles["all"]].set_index("Variable")["missing"]
+    if ALL_SEXES not in titles:  # blank in tables for sharing, as a part of them is
+        return shown
+    missing = frame[frame["sex"] == titles[ALL_SEXES]].set_index("Variable")["missing"]
     return shown.assign(Missing=missing.map(lambda count: number_text(count, 0)))
 
 
