@@ -28,12 +28,11 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests", "tests/benchmark")]
 
 from model_aims import SHIPPED, on_volunteer  # noqa: E402
-from synthetic_stacks import MIDDLE, STEPS, drawn_sections, stacks  # noqa: E402
+from synthetic_stacks import MIDDLE, STEPS, drawn_sections, judged_by, stacks  # noqa: E402
 
-from paravert.imaging.label_maps import slice_overlap  # noqa: E402
 from paravert.network import artefacts, fit  # noqa: E402
 from paravert.network.batches import Batch, BatchKey, EpochLoader, SyntheticSlices  # noqa: E402
-from paravert.network.predict import NEIGHBOURS_MM, Predictor, Prepared, neighbour_weights  # noqa: E402
+from paravert.network.predict import NEIGHBOURS_MM, Predictor, Prepared  # noqa: E402
 from paravert.network.randomised import drawn_pictures  # noqa: E402
 from paravert.network.unet import GpuUNet, Model, UNet, load_model  # noqa: E402
 from paravert.network.validate import by_muscle  # noqa: E402
@@ -123,14 +122,7 @@ class StackPredictor(Predictor):
 
 def told(predictor: Predictor, drawn: list, data: Path | None, neighbours_mm: float) -> None:
     """Print median and lower quartile of the IoU on hard stacks, and Dice on the volunteer."""
-    labels = []
-    for stack in drawn:
-        weights = neighbour_weights(stack.images, stack.apart_mm, neighbours_mm)
-        shape = stack.truth.shape
-        labels.append(
-            predictor.predicted(Prepared(stack.images, shape, shape, weights)).labels[MIDDLE]
-        )
-    found = by_muscle(slice_overlap(np.stack(labels), np.stack([s.truth for s in drawn])).iou)
+    found = by_muscle(judged_by(predictor, drawn, neighbours_mm)[1].iou)
     print(
         "hard stacks:",
         *(f"{m} {r['median_iou']:.3f} ({r['lower_quartile']:.3f})" for m, r in found.items()),

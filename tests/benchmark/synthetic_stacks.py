@@ -104,7 +104,13 @@ def _drawn(source: Anatomies, number: int, stack: int, spacing_mm: float) -> Pic
 
 def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.ndarray, Overlap]:
     """Return the predicted IoU, (stacks, 8), and the overlap found, of the middle slices."""
-    predictor = Predictor(model, CPU, with_expected_iou=True)
+    return judged_by(Predictor(model, CPU, with_expected_iou=True), drawn, neighbours_mm)
+
+
+def judged_by(
+    predictor: Predictor, drawn: list[Stack], neighbours_mm: float
+) -> tuple[np.ndarray, Overlap]:
+    """Return the predicted IoU and the overlap of the middle slices, as `judged`."""
     labels, expected = [], []
     for stack in drawn:
         weights = neighbour_weights(stack.images, stack.apart_mm, neighbours_mm)
@@ -113,7 +119,8 @@ def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.n
         labels.append(made.labels[MIDDLE])
         expected.append(made.expected_iou[MIDDLE])
     truth = np.stack([stack.truth for stack in drawn])
-    return model.calibration.predicted(np.stack(expected)), slice_overlap(np.stack(labels), truth)
+    predicted = predictor.model.calibration.predicted(np.stack(expected))
+    return predicted, slice_overlap(np.stack(labels), truth)
 
 
 def on_own_pixels(model: Model, drawn: list[Stack], pixel_mm: float) -> Overlap:

@@ -159,9 +159,9 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 def step_settings(configuration: Mapping) -> dict[str, dict]:
     """Return {step: JSON-able settings that change the results of the step}.
 
-    configuration: the whole configuration as the workflow completes it, {section: settings}; the SHA-256
-    of a model that is not used is "". Only steps after convert_dicom that
-    have such settings are in the result: segment_muscles and find_levels.
+    configuration: the whole configuration as the workflow completes it, {section: settings}; the
+    SHA-256 of a model that is not used is "". Only steps after convert_dicom that have such settings
+    are in the result: segment_muscles and find_levels.
     """
     section = configuration["segment_muscles"]
     return {

@@ -76,14 +76,13 @@ class Images:
     """The images of one subject.
 
     stacks: each a stack of parallel, evenly spaced axial slices; the stacks, and the slices of each,
-    are in order from caudal to cranial. header:
-    {column of `tables.HEADER_COLUMNS`, such as echo_time_ms: value}; an absent key or None is
-    unknown. cautions: warnings about the subject, with those of all its slices. note: text with
-    details of some warnings, such as which slices or series are not used, or None. series: one row
-    {column of `tables.SERIES_COLUMNS`: value} per MR series of the subject, used or not. sagittal:
-    sagittal series in the same patient coordinates, array (slices, rows, columns), slices from left
-    to right, rows towards the feet, columns towards the back; None if there is none that can be
-    used.
+    are in order from caudal to cranial. header: {column of `tables.HEADER_COLUMNS`, such as
+    echo_time_ms: value}; an absent key or None is unknown. cautions: warnings about the subject, with
+    those of all its slices. note: text with details of some warnings, such as which slices or series
+    are not used, or None. series: one row {column of `tables.SERIES_COLUMNS`: value} per MR series of
+    the subject, used or not. sagittal: sagittal series in the same patient coordinates, array (slices,
+    rows, columns), slices from left to right, rows towards the feet, columns towards the back; None if
+    there is none that can be used.
     """
 
     stacks: tuple[ImageStack, ...]

@@ -32,10 +32,8 @@ Y_MM = X_MM + BEHIND_SPINE_MM
 # Scale of the laminar fat's width relative to the square root of the multifidus' area, and pixels
 # over which the width varies.
 RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
-BEHIND = (
-    (-110, 110),
-    (25, 110),
-)  # x and y (mm) of a window around the posterior outline of the back muscles
+# x and y (mm) of a window around the posterior outline of the back muscles.
+BEHIND = ((-110, 110), (25, 110))
 NOTCH_PX = 8  # half the width of the notches that `smooth_back` fills
 _DISC = np.hypot(*np.ogrid[-NOTCH_PX : NOTCH_PX + 1, -NOTCH_PX : NOTCH_PX + 1]) <= NOTCH_PX
 TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them

@@ -14,6 +14,8 @@ from paravert.study.scans import scan_keys
 from paravert.tables import VISIT, Table, whole_file
 
 SEX_CATEGORIES = ("F", "M")
+# In the column sex of descriptive tables: subjects of any sex, and those of unknown sex.
+ALL_SEXES, SEX_UNKNOWN = "all", "unknown"
 ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
 # Columns of tables of results with words of the sheet or of raters, and units, which may look like numbers.
 WORDS = ("unit", "variable", "category", "reference", "subject", "visit", "first", "second")
@@ -99,6 +101,16 @@ def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
         if name in frame
     }
     return frame.assign(**known)
+
+
+def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of a table by sex, [(sex, rows)]: all, F, M, and unknown if there are such rows.
+
+    frame: any table with a column sex ("F", "M" or null).
+    """
+    groups = [(ALL_SEXES, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
+    unknown = frame[frame["sex"].isna()]
+    return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

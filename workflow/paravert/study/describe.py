@@ -18,7 +18,7 @@ from paravert.study.accuracy import (
     table1_iou,
 )
 from paravert.study.change import MEASURES, change_table
-from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
+from paravert.study.data_frames import by_sex, read_frame, write_csv
 from paravert.study.published_values import read_published
 from paravert.study.reliability import (
     LEVEL_COLUMNS,
@@ -27,7 +27,7 @@ from paravert.study.reliability import (
     scored_slice_levels,
     visit_reliability,
 )
-from paravert.study.result_tables import ALL_SEXES, write_result
+from paravert.study.result_tables import write_result
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
@@ -44,7 +44,6 @@ from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED, HEADLINES
 
 log = logging.getLogger(__name__)
 
-SEX_UNKNOWN = "unknown"
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
@@ -211,15 +210,8 @@ def _described(
         }
         | distribution_summary(own[variable])
         for variable, level in levels.items()
-        for sex, own in _by_sex(frame)
+        for sex, own in by_sex(frame)
     ]
-
-
-def _by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return [(sex, rows of the frame)] for all, F and M, and unknown if there are rows of unknown sex."""
-    groups = [(ALL_SEXES, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
-    unknown = frame[frame["sex"].isna()]
-    return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
 def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
@@ -240,7 +232,7 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
         | distribution_summary(own[measure])
         for muscle in MUSCLES
         for side in SIDES
-        for sex, own in _by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
+        for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
         for measure, unit, at in measures
     )
 

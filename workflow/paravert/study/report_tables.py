@@ -8,15 +8,16 @@ import pandas as pd
 from markupsafe import Markup
 
 from paravert.anatomy import MUSCLES
+from paravert.study.data_frames import ALL_SEXES, SEX_UNKNOWN
 from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
-from paravert.study.result_tables import ALL_SEXES, basis_sentences
+from paravert.study.result_tables import basis_sentences
 from paravert.study.selection import told_first
 from paravert.study.standard_level import ALL_SLICES
 from paravert.study.summary import counted, counted_range
 
 DASH = "–"
-SEX_TITLES = {ALL_SEXES: "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
+SEX_TITLES = {ALL_SEXES: "All", "F": "Women", "M": "Men", SEX_UNKNOWN: "Sex unknown"}
 # Names by the first of these keys that occurs in a variable's name.
 MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
@@ -211,7 +212,7 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     (number of values). The last column has the published values to compare
     (`published_values.matching`), as sentences. Empty without values.
     """
-    known = table[(table["n"] > 0) & (table["sex"] != "all")]
+    known = table[(table["n"] > 0) & (table["sex"] != ALL_SEXES)]
     if known.empty:
         return pd.DataFrame()
     units = known["unit"].map(_unit)

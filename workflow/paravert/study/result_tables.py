@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paravert.study.data_frames import write_csv
+from paravert.study.data_frames import ALL_SEXES, write_csv
 from paravert.study.summary import counted, counted_range
 
 BASIS_COLUMNS = ("estimator", "link", "covariance", "df", "n_subjects", "n_rows", "unit", "family")
@@ -14,7 +14,6 @@ NO_FAMILY = "none"  # no test, or p values that are not corrected
 BOOTSTRAP = "bootstrap over subjects"
 LEAST_RESAMPLED = 5  # subjects; of fewer there are too few different bootstrap samples
 OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
-ALL_SEXES = "all"  # in the column sex of descriptive tables
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"

@@ -11,7 +11,7 @@ from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import InputError
 from paravert.study.both_sides import joined
-from paravert.study.data_frames import read_frame, read_metadata
+from paravert.study.data_frames import ALL_SEXES, by_sex, read_frame, read_metadata
 from paravert.study.scans import of_scans
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
@@ -125,7 +125,7 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
-    everybody = everybody[everybody["sex"] == "all"]
+    everybody = everybody[everybody["sex"] == ALL_SEXES]
     covered = dict(zip(everybody["level"], everybody["n_covered"].astype(int), strict=True))
     return StandardLevel(name, muscles["subject"].nunique(), at_level.nunique(), covered)
 
@@ -149,16 +149,10 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     level (name), sex, n_subjects, n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
-    once = once.assign(
-        known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL]),
-        sex=once["sex"].astype(object).fillna("unknown"),
-    )
+    once = once.assign(known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL]))
     rows = []
-    for sex in ("all", "F", "M", "unknown"):
-        own = once if sex == "all" else once[once["sex"] == sex]
+    for sex, own in by_sex(once):
         subjects = own["subject"].nunique()
-        if sex == "unknown" and not subjects:
-            continue
         counts = own.groupby("level_position")["known"].sum()
         for position in STANDARD_LEVELS:
             count = int(counts.get(position, 0))
