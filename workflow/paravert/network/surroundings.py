@@ -15,12 +15,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 from scipy.ndimage import (
-    binary_closing,
     distance_transform_edt,
     minimum_filter1d,
     uniform_filter,
     uniform_filter1d,
 )
+from skimage.morphology import isotropic_closing
 
 from paravert.anatomy import LABEL_VALUES, LABELS, SIDES, label_value
 from paravert.synthesis.anatomies import LAYERS, SIZE_PX, SPACING_MM
@@ -35,7 +35,6 @@ RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
 # x and y (mm) of a window around the posterior outline of the back muscles.
 BEHIND = ((-110, 110), (25, 110))
 NOTCH_PX = 8  # half the width of the notches that `smooth_back` fills
-_DISC = np.hypot(*np.ogrid[-NOTCH_PX : NOTCH_PX + 1, -NOTCH_PX : NOTCH_PX + 1]) <= NOTCH_PX
 TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them
 
 LOOSE_FAT = (Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT, Tissue.FAT)
@@ -369,9 +368,8 @@ def smooth_back(section: Section) -> None:
             muscle = _is_any(BACK)[side]
             if not muscle.any():
                 continue
-            closed = binary_closing(np.pad(muscle, NOTCH_PX), _DISC)[
-                NOTCH_PX:-NOTCH_PX, NOTCH_PX:-NOTCH_PX
-            ]
+            closed = isotropic_closing(np.pad(muscle, NOTCH_PX), NOTCH_PX)
+            closed = closed[NOTCH_PX:-NOTCH_PX, NOTCH_PX:-NOTCH_PX]
             behind = np.arange(len(side))[:, None] > np.nonzero(muscle)[0].mean()
             filled = closed & ~muscle & behind & soft[side]
             nearest = distance_transform_edt(~muscle, return_distances=False, return_indices=True)
