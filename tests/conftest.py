@@ -1,10 +1,27 @@
-"""The real material, where it is at hand, and subject sheets; keeps the garbage collector away from what all tests share."""
+"""The real material, where it is at hand, and subject sheets; the order of the tests; garbage collection."""
 
 import gc
 import os
 from pathlib import Path
 
 import pytest
+
+
+FIRST_FILE = "test_study.py"
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of whole studies, but for one file, behind those of single steps.
+
+    The first of them makes a study that all of them copy, in a minute. In the meantime a second process has
+    other files to work on, and does not wait for it.
+    """
+    items.sort(key=_place)
+
+
+def _place(item):
+    folder = item.path.parent.name
+    return item.path.name != FIRST_FILE, folder != "steps", folder != "workflow"
 
 
 def pytest_collection_finish():
