@@ -1,1 +1,1 @@
-"""Phantom volunteers: anatomy, MR signal and DICOM files with known truth."""
+"""Phantom volunteers (anatomy, MR signal, DICOM files, known truth), and synthetic slices to train networks on."""

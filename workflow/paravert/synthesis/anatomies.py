@@ -94,12 +94,13 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
     """Return the sections of one synthetic person, each a dict with the columns ANATOMY_COLUMNS as keys.
 
     Section: map of the tissues in an axial slice, without contrast. Keys: person (`index`), level (1.0
-    mid L1, 6.0 S1), tilt_deg (positive: the posterior edge is raised towards the head), thickness_mm,
-    maps (bytes, which `unpacked` turns into an array). seed: of the people. index: number of the person,
-    from 0. steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
-    There are 12 positions (SECTIONS_PER_PERSON): a random level in each twelfth of 0.4 to 6.4, ascending.
-    Each gives one row per step, in the order of `steps`, all with the level of the position. Sections
-    also lean to the left or right, by up to 12 degrees, without a key. A pure function of its arguments.
+    mid L1, 6.0 S1), tilt_deg (-25 to 25; positive: the posterior edge is raised towards the head),
+    thickness_mm (of the slice, 2 to 10), maps (bytes, which `unpacked` turns into an array). seed: of
+    the people. index: number of the person, from 0. steps: offsets towards the head, in slice
+    thicknesses: (0.0, 1.0) adds the adjacent slice. There are 12 positions (SECTIONS_PER_PERSON): a
+    random level in each twelfth of 0.4 to 6.4, ascending. Each gives one row per step, in the order of
+    `steps`, all with the level of the position. Sections also lean to the left or right, by up to 12
+    degrees, without a key. A pure function of its arguments.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -141,10 +142,10 @@ def unpacked(maps: pa.Buffer) -> np.ndarray:
     """Return the maps of one section (axial slice), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
     maps: a cell of the column `maps` that draw_anatomies wrote, as bytes or Arrow buffer. The first
-    LAYERS (3) of the result are thin parallel planes within the slice, from caudal to cranial:
-    labels 1-8 or values of `Tissue`. The last is the order in which muscle turns to fat as its fat
-    fraction grows: within each muscle 255 first and 0 last; 0 outside. SIZE_PX is 512, the pixel
-    size 0.8 mm (SPACING_MM).
+    LAYERS (3) of the result are thin parallel planes within the slice, from caudal to cranial: labels
+    1-8 or values of `Tissue`; rows run towards the back, columns to the subject's left. The last is the
+    order in which muscle turns to fat as its fat fraction grows: within each muscle 255 first and 0
+    last; 0 outside. SIZE_PX is 512, the pixel size 0.8 mm (SPACING_MM).
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

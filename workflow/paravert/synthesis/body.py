@@ -49,9 +49,9 @@ class Body:
         """Return the tissue at each pixel of planes through the body, uint8 (planes, rows, columns).
 
         Values: labels 1-8 of the muscles, or `Tissue`; 0 (AIR) outside the body. planes: in coordinates
-        of the body (LPS, mm, mid L3 at z = 0), at least one, all with the same axes (not checked). grid:
-        the pixel centres, about the centre of each plane. One call for several planes is faster than one
-        call each.
+        of the body (LPS, mm, mid L3 at z = 0), nearly axial, at least one, all with the same axes (not
+        checked). grid: the pixel centres, about the centre of each plane. One call for several planes
+        is faster than one call each.
         """
         picture = bytearray(len(planes) * grid.rows * grid.columns)
         for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):

@@ -31,12 +31,12 @@ LOGIT_SD = 1.1
 class Fan:
     """Direction and size of the fascicles of a muscle, which spread from an origin at the bone.
 
-    origin: (x, y) of the left side in mm to the left of and behind the spine's axis, for a body
-    height of 178 cm. along_mm, across_mm: about the size of the fascicles along the rays from the
-    origin, and across the rays at 32 mm from it. deep: decrease of the fat score (pixels with a
-    higher score turn to fat earlier) per mm of distance from the origin. patches: weight of patches
-    in the score. cleft_deg: direction of the cleft between two parts of the muscle, from x towards
-    y, as of the left side; None: no cleft.
+    origin: (x, y) of the left side in mm to the left of and behind the spine's axis, for a body height
+    of 178 cm. along_mm, across_mm: about the size of the fascicles along the rays from the origin, and
+    across the rays at 32 mm from it. deep: decrease of the fat score (pixels with a higher score turn
+    to fat earlier) per mm of distance from the origin. patches: weight of patches in the score.
+    cleft_deg: direction, seen from the origin, of the fatty cleft between two parts of the muscle, from
+    x towards y, as of the left side; None: no cleft.
     """
 
     origin: tuple[float, float]

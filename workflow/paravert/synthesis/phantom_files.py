@@ -45,7 +45,7 @@ def write_image(
 
     path: of the file; its folder must exist.
     image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored
-        bits, higher ones are clipped.
+        bits, others are clipped.
     plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.
     series: attributes of its series.
     instance: InstanceNumber (0020,0013).
@@ -223,10 +223,10 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
-    """Write the middles of the discs as a CSV file for the sheet's column levels.
+    """Write the middles of the discs as a CSV file, which the column `levels` of the subject sheet names.
 
-    Six rows, T12/L1 to L5/S1. Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of
-    the body. protocol: gives the position of the subject in the scanner.
+    Six rows, T12/L1 to L5/S1. Columns: name (such as "L4/5"), x_mm, y_mm, z_mm (scanner coordinates,
+    LPS). spine: of the body. protocol: gives the position of the subject in the scanner.
     """
     levels = np.array(DISC_LEVELS)
     points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
@@ -238,7 +238,7 @@ def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
 
 
 def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
-    """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
+    """Return the rows of the table TRUTH_SLICES for one scan, one dict per slice, muscle and side.
 
     scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices:
     all slices of the series with their truth, from caudal to cranial. Keys: subject, slice (from
@@ -268,7 +268,7 @@ def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) 
 def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
     """Return the rows of the table TRUTH_MUSCLES, one dict per muscle and side.
 
-    rows: all rows of one subject from `true_slice_rows`. spacing_mm: distance between the middles
+    rows: all rows of one scan from `true_slice_rows`. spacing_mm: distance between the middles
     of slices, for the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that
     show the muscle; 0: absent), volume_ml (0: absent), fat_fraction (0-1, by area; None: absent).
     """

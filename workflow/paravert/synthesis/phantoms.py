@@ -1,6 +1,7 @@
 """Rule make_phantoms: phantom volunteers as DICOM studies with label maps and exact truth.
 
-NEEDS a seed. MAKES the built-in cohort, in the layout that a user's own data has.
+NEEDS a seed. MAKES the built-in cohort: a folder per scan, a subject sheet (subjects.tsv) that a study
+reads like that of a user's own data, and tables of the truth.
 """
 
 import csv
@@ -92,11 +93,12 @@ def make_phantoms(
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
-    Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it. A
-    second visit shows the same body on another scanner, in another position; its folder is
-    <out>/<subject>_2. What is complete from the same seed, number of volunteers and version is left
-    unchanged. All of it is in <out>/subjects.tsv, <out>/truth.parquet (per slice) and
-    <out>/truth_muscles.parquet. It is an error if a wanted subject is not in the cohort.
+    Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it. A second
+    visit shows the same body on another scanner, in another position; its folder is <out>/<subject>_2.
+    A folder that is complete from the same seed, number of volunteers and version is left unchanged;
+    any other wanted folder is made anew. <out>/subjects.tsv, <out>/truth.parquet (per slice) and
+    <out>/truth_muscles.parquet are written anew; they list the scans of all complete folders, also
+    those of earlier runs. It is an error if a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]

@@ -204,7 +204,7 @@ NOISE = 0.03  # SD in each of two channels
 
 
 def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the sagittal T2 series of a phantom and its nine images, from the subject's right.
+    """Return the sagittal T2 series of a phantom and its nine images, from the subject's right to left.
 
     Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
     its plane in scanner coordinates (LPS, mm). body: of the subject. protocol: of the axial series;

@@ -11,8 +11,9 @@ from paravert.synthesis.solids import Outlines
 class PixelGrid:
     """Pixel centres in a plane: u = u0 + column * du, v = v0 + row * dv.
 
-    rows, columns: number of pixels. du, dv: distance between columns and between rows. u0, v0:
-    centre of the first pixel. On a `CutPlane`: mm along `across` and `down` from its centre.
+    rows, columns: number of pixels. du, dv: distance between adjacent columns and between adjacent
+    rows. u0, v0: centre of the first pixel. On a `CutPlane`: mm along `across` and `down` from its
+    centre.
     """
 
     rows: int

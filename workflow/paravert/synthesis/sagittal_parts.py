@@ -46,7 +46,7 @@ class SagittalSpine:
     depth_mm, pitch_mm: functions of the level: depth of a vertebral body from front to back, height
         of a vertebra with its disc, in mm.
     scale: size of the person, 1 on average.
-    disc_half: {level of a disc: half its height in levels}.
+    disc_half: {level of a disc, -3.5 to 10.5: half its height in levels}.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -116,9 +116,9 @@ class Picture:
     """Tissues and labels of a synthetic sagittal slice on a fine pixel grid, drawn part by part.
 
     tissues, labels: uint8, (256, 256), pixels of 1.25 mm (PIXEL_MM / FINE), rows towards the feet,
-    columns towards the back; values: tissue constants of this module (AIR to SACRAL), and label
-    numbers of discs, vertebrae and sacrum (`label_of`), 0 elsewhere. middle: (column, row) of the
-    point y = 0, z = 0, the middle of the lumbar spine; drawn from `rng`.
+    columns towards the back; values: tissue constants of this module (AIR to SACRAL), and label numbers
+    of discs, vertebrae and sacrum (`label_of`), 0 elsewhere. middle: float (column, row) in these
+    pixels of the point y = 0, z = 0, the middle of the lumbar spine; drawn from `rng`.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -159,7 +159,7 @@ class Picture:
 
 
 def label_of(level: float) -> int:
-    """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5.
+    """Return the label number of a vertebral body or disc: level 4.0 is L4, 4.5 the disc L4/5.
 
     Discs T11/12 to S1/2 (-0.5 to 6.5) have 1 to 8, vertebrae T11 to S1 (-1.0 to 6.0) 9 to 16. Any
     other number above 6 has 18 (SACRUM: S2 and below), the rest 17 (OTHER_SPINE: above T11).
@@ -198,8 +198,8 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.nda
 def draw_trunk(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     """Draw skin, fat, back muscles and abdomen of a sagittal slice into a picture, in place.
 
-    column: the vertebral column, which they surround and `draw_spine` draws over them. rng: random
-    sizes.
+    column: position of the vertebral column, which they surround; `draw_spine` draws it over them
+    afterwards. rng: random sizes and positions.
     """
     levels = _along(FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1, 40)
     fat_mm = rng.uniform(4, 45)
@@ -270,8 +270,8 @@ def draw_spine(
     """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice, in place.
 
     column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
-    side_mm: distance of the slice from the midline, from 0, to either side; beside the canal
-    foramina are drawn.
+    side_mm: distance of the slice from the midline, 0 or more, to either side; beyond 8 to 12 mm
+    (random) the slice shows foramina instead of the canal, from 5 mm on no spinous processes.
     """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)

@@ -75,10 +75,11 @@ ANY_CONTRAST_SHARE = 0.12  # of slices with signals by chance
 class SagittalSlice:
     """A synthetic sagittal slice; arrays are (rows, columns), towards the feet and the back.
 
-    image: float32, signal, 0 outside the field of view. labels: uint8, numbers of discs, vertebrae
-    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs:
-    {level: (row, column) of the disc's centre in pixels}, of the discs T11/12 to S1/2 whose centre
-    lies in the field of view, even if S1/2 is fused and not drawn; level 4.5 is L4/5.
+    image: float32, signal, 0 outside the field of view. labels: uint8, numbers of discs, vertebral
+    bodies and sacrum (`sagittal_parts.label_of`), 0 elsewhere and outside the field of view. view:
+    bool, True in the field of view. discs: {level: (row, column) of the disc's centre}, float, where 0
+    is the centre of the first row or column, of the discs T11/12 to S1/2 whose centre lies in the field
+    of view, even if S1/2 is fused and not drawn; level 4.5 is L4/5.
     """
 
     image: np.ndarray

@@ -1,8 +1,9 @@
 """How muscle outlines vary between people: statistics of label maps of real people.
 
-The control points of `muscles` were fitted to real outlines (root mean square 0.4 mm) and compared
-with them on the left side: x from the midline, y from the anterior end of the multifidus, with
-equal areas. Only the statistics below were kept. Sources, all label maps without images:
+The control points of `muscles` were fitted to real outlines (root mean square distance 0.4 mm). The
+fitted points were compared with the drawn ones as of the left side: x from the midline, y from the
+anterior end of the multifidus, with equal areas. Only the statistics below were kept. Sources, all
+label maps without images:
 
 - johnnydfci/3Shot-LPM-Seg, Apache-2.0: 415 masks at L4/5, both sides of erector spinae and
   multifidus (830 samples). Used for the common modes of these two muscles, which explain 91 % of

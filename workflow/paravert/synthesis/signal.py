@@ -24,9 +24,9 @@ class Acquisition:
 
     thickness_mm: slice thickness. noise: SD of the Gaussian noise of the real and of the imaginary
     channel, on the scale of `TissueSignal`. bias: as of `coil_profile`. layers: parallel planes
-    averaged over the slice thickness; the truth is that of the middle one. blur_px: SD of the point
-    spread function, in pixels. coil: added to the subject's seed, it selects how the coil is
-    uneven. Raises ValueError if layers is not an odd number from 1.
+    averaged over the slice thickness; labels, areas and fat fractions are those of the middle one.
+    blur_px: SD of the point spread function, in pixels. coil: added to the subject's seed, it selects
+    how the coil is uneven. Raises ValueError if layers is not an odd number from 1.
     """
 
     thickness_mm: float = 4.0
@@ -45,13 +45,13 @@ class Acquisition:
 class RenderedSlice:
     """One rendered phantom slice with its truth.
 
-    image: float32 (rows, columns), magnitude signal on the scale of `TissueSignal`, times the
-    coil's sensitivity. labels: uint8 (rows, columns), the label value 1-8 that fills more than half
-    of each pixel; 0 where muscle fills less than half; otherwise the value of one subpixel.
-    fat_fraction: float32 (rows, columns), mean over the muscle within each pixel, however little,
-    0-1; 0 where there is none. csa_mm2, mean_fat_fraction: float (8,), entry k of label k + 1
-    (anatomy.LABELS), from the subpixels: area in the image plane, 0 if absent; fat fraction 0-1,
-    NaN if absent.
+    image: float32 (rows, columns), magnitude signal on the scale of `TissueSignal`, times the coil's
+    sensitivity. labels: uint8 (rows, columns), the label value 1-8 that fills more than half of each
+    pixel; 0 where muscle fills less than half; otherwise the value of one subpixel, which may be 0.
+    fat_fraction: float32 (rows, columns), mean over the muscle within each pixel, however little, 0-1;
+    0 where there is none. csa_mm2, mean_fat_fraction: float (8,), entry k of label k + 1
+    (anatomy.LABELS), from the subpixels: area in the image plane, 0 if absent; fat fraction 0-1, NaN if
+    absent.
     """
 
     image: np.ndarray
@@ -203,7 +203,7 @@ def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
     It is 1 in the middle. shape: (rows, columns). seed: selects how the coil is uneven;
     `render_planes` takes the subject's seed plus `Acquisition.coil`. bias: natural logarithm of the
     sensitivity at the posterior edge (last row) over that at the anterior edge (first row), on
-    average over seeds; the unevenness is proportional to it, too.
+    average over seeds; the logarithm of the unevenness is proportional to it, too.
     """
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]

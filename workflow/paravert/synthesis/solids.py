@@ -97,8 +97,8 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 class Outlines:
     """Closed polygons in parallel planes, at most one per plane.
 
-    points: float (vertices, 2), in order round each polygon, the first not repeated at its end:
-    (u, v), u towards higher columns, v towards higher rows; from a tube in mm from the plane's
+    points: float (vertices, 2), in order round each polygon, the first not repeated at its end: (u, v),
+    u towards higher columns, v towards higher rows; those of `Tube.sections` are in mm from the plane's
     centre. plane: int (vertices,), ascending: index of the plane that each vertex lies in.
     """
 
@@ -202,9 +202,10 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one set of outlines for each inset.
 
-        planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one,
-        all with the same axes (not checked); `Outlines.plane` is their index. insets_mm: by how
-        much each outline is moved inwards; negative moves outwards. The two ends are not moved.
+        planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one, all
+        with the same axes (not checked); `Outlines.plane` is their index; planes that miss the solid
+        have no outline. insets_mm: by how much each outline is moved inwards; negative moves outwards.
+        The two ends are not moved.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

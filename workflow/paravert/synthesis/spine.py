@@ -140,8 +140,9 @@ def between_levels(
 ) -> np.ndarray:
     """Return control points at a level, float (points, 2), interpolated linearly.
 
-    levels: (levels,), at least two, ascending. points: (levels, points, 2), the control points at
-    each of them. Beyond the first and last level, those of the end are returned.
+    level: a number on the scale of `levels`. levels: (levels,), at least two, ascending. points:
+    (levels, points, 2), the control points at each of them. Beyond the first and last level, those of
+    the end are returned.
     """
     lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
     share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)

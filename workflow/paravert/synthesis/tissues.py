@@ -89,7 +89,7 @@ class BodyPart:
     tube: the solid, in coordinates of the body (LPS, mm, mid L3 at z = 0). tissue: a `Tissue` or a
     label value. rim, rim_mm: tissue and width (mm) of a rim inside the outline; rim None: no rim.
     margin_mm: by how much (mm) a part without a rim is widened. over: tissues and label values that
-    this part replaces; elsewhere it is not drawn; None: all.
+    this part replaces, besides the tissue of its rim; elsewhere it is not drawn; None: all.
     """
 
     tube: Tube

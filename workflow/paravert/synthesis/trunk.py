@@ -40,7 +40,7 @@ class Trunk:
     female: bool
 
     def width_at(self, level: float) -> float:
-        """Return half the width of the abdomen in mm at a vertebral level.
+        """Return half the width of the abdomen without subcutaneous fat, in mm, at a vertebral level.
 
         level: 1.0 mid L1, 5.0 mid L5. It is smallest at L3 and largest at the hips.
         """

@@ -30,7 +30,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class Strand:
-    """A nerve, vessel or bowel loop from cranial to caudal; it replaces only visceral fat.
+    """A nerve, vessel or bowel loop from cranial to caudal; it replaces only visceral fat and tissue of its `rim`.
 
     levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm: (x, y) of its
     cranial end, to the left of and behind the spine's axis; drift_mm: change of the centre per
@@ -82,10 +82,10 @@ class Hip:
 class PsoasCourse:
     """Course of the psoas from the spine to the pelvis.
 
-    leaves: vertebral level at which it leaves the spine (5.0 mid L5). per_level_mm: (x, y) shift
-    per level from there on, to the left and to the back, of the left muscle, for a body height of
-    178 cm. taller: factor of the ratio of height to width, reached at mid L5, 1 down to the disc
-    L3/L4.
+    leaves: vertebral level at which it leaves the spine (5.0 mid L5). per_level_mm: (x, y) shift per
+    level from there on, to the left and to the back, of the left muscle, for a body height of 178 cm.
+    taller: factor of the ratio of depth (front to back) to width of its section, reached at mid L5; 1
+    down to the disc L3/L4.
     """
 
     leaves: float = 5.0
@@ -112,7 +112,8 @@ class Variation:
     psoas: its course; used only if correction is given.
     loops: bowel loops beside the spine.
     cover: how far the erector spinae covers the multifidus from behind at L2 and above (less below,
-        0 from L4 on), as a share of the multifidus' height; used only if correction is given.
+        0 from L4 on), as a share of the depth of the multifidus from front to back; used only if
+        correction is given.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)

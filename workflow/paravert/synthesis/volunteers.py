@@ -1,9 +1,9 @@
 """The phantom volunteers: sex, age, height, weight, muscle areas and fat fractions, from a seed.
 
-Two populations: the external validation cohort of the paper (10 men and 12 women, codes S0001 to
-S0022), and a general one of 20 to 85 years (codes from T0001). Areas follow published
-cross-sections of L1 to L5 and the paper's differences between sexes and muscles; fat fractions
-follow Si 2023, Crawford 2016 and the PDFF studies named beside the numbers.
+Two populations: one like the external validation cohort of the paper (Niemeyer 2021; 10 men and 12
+women, codes S0001 to S0022), and a general one of 20 to 85 years (codes from T0001). Areas follow
+published cross-sections of L1 to L5 and the paper's differences between sexes and muscles; fat
+fractions follow Si 2023, Crawford 2016 and the PDFF studies named beside the numbers.
 """
 
 from dataclasses import dataclass
