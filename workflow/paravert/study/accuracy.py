@@ -123,9 +123,10 @@ def clustered_medians(
 ) -> np.ndarray:
     """Return the median of each column in each bootstrap sample of subjects, float (columns, samples).
 
-    columns: arrays (n,) of finite values. subjects: (n,), the subject of each value; a sample draws
-    subjects with replacement, with all their values. samples: number of bootstrap samples. seed: of
-    the random numbers. The shape is (columns, 0) with fewer than LEAST_RESAMPLED (5) subjects.
+    columns: arrays (n,) of finite values. subjects: (n,), the subject of each value; a sample draws as
+    many subjects as there are, with replacement, each with all its values. samples: number of bootstrap
+    samples. seed: of the random numbers. The shape is (columns, 0) with fewer than LEAST_RESAMPLED (5)
+    subjects.
     """
     names, codes = np.unique(subjects, return_inverse=True)
     samples = samples if len(names) >= LEAST_RESAMPLED else 0
@@ -193,14 +194,14 @@ def paired_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
 def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
-    As csa_mean_mm2 of the study, each is the mean over the slices that show the muscle: truth_mm2
-    over those in which the mask does, prediction_mm2 over those in which the prediction does. So a
-    muscle that the network misses at its ends has a larger mean, as in the study. overlap: rows of
-    the cohort table `overlap` with known pixels_prediction, one per slice, muscle and side with a
-    manual mask; slices of all scans of a subject count alike. One row per subject, muscle and side
-    (left, right, and both, the sum of the two means; no row if a side is missing). Columns:
-    subject, muscle, side, truth_mm2, prediction_mm2. A mean is 0 if its source shows the muscle in
-    no slice; if neither does, there is no row. Rows with review_failed are left out.
+    As csa_mean_mm2 of the study, each is the mean over the slices that show the muscle: truth_mm2 over
+    those in which the mask does, prediction_mm2 over those in which the prediction does. So a muscle
+    that the network misses at its ends has a larger mean, as in the study. overlap: rows of the cohort
+    table `overlap` with known pixels_prediction, one per slice, muscle and side with a manual mask;
+    slices of all scans of a subject count alike. One row per subject, muscle and side (left and right;
+    and both, the sum of the two means, if both sides have a row). Columns: subject, muscle, side,
+    truth_mm2, prediction_mm2. A mean is 0 if its source shows the muscle in no slice; if neither does,
+    there is no row. Rows with review_failed are left out.
     """
     areas = paired_slice_areas(overlap)
     shown = areas.assign(**{name: areas[name].where(areas[name] > 0) for name in AREA_COLUMNS})
@@ -210,9 +211,10 @@ def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
 def nearest_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject over the slices nearest to a level, in mm2.
 
-    overlap: such rows of the cohort table `overlap`. Rows and columns as from `subject_areas`, but both
-    means are over the slices in which mask or prediction shows the muscle, with an area of 0 where one of
-    them does not, as an area at a level is interpolated from slices without the muscle, too.
+    overlap: rows of the cohort table `overlap` of these slices alone, which the caller selects. Rows
+    and columns as from `subject_areas`, but both means are over the slices in which mask or prediction
+    shows the muscle, with an area of 0 where one of them does not, as an area at a level is
+    interpolated from slices without the muscle, too.
     """
     return _with_both_sides(paired_slice_areas(overlap))
 
@@ -239,14 +241,14 @@ def compared_areas(
 ) -> dict[str, pd.DataFrame]:
     """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
-    cohort: folder of the cohort tables. overlap: from `held_out_rows`. level: the standard level,
-    the vertebra or disc at which the study compares scans. Keys: "all slices", with
-    `subject_areas`; before it, if `level.used` (at least 80 % of the subjects have values there),
-    the name of the standard level, such as "L3/4", for areas interpolated there by
-    `areas_at_levels` between those slices of a scan that have a manual mask, means over the scans
-    of a subject. The frames have the columns of `subject_areas`: subject, muscle, side (left,
-    right, both), truth_mm2, prediction_mm2. A muscle and side has no row if neither mask nor
-    prediction shows it, or if an area at the level is unknown.
+    cohort: folder of the cohort tables. overlap: from `held_out_rows`. level: the standard level, the
+    vertebra or disc at which the study compares scans. Keys: "all slices", with `subject_areas`; before
+    it, if `level.used` (at least 80 % of the subjects have values there), the name of the standard
+    level, such as "L3/4", for areas interpolated there by `areas_at_levels` between those slices of a
+    scan that have a manual mask, means over the scans of a subject. The frames have the columns of
+    `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2. A muscle and
+    side has no row if neither mask nor prediction shows it, or if an area at the level is unknown.
+    Labels that failed the review by eye, and scans of people who lack the level, are left out.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:
@@ -384,9 +386,10 @@ def if_enough(ratings: np.ndarray) -> np.ndarray:
 def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Return slope and p value of the regression of measured - truth on the mean of the two.
 
-    It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the
-    same unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all
-    means are equal. Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
+    It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the same
+    unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all means are
+    equal; if all differences are equal, the p value is NaN or due to rounding. Source: Bland and
+    Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
     mean = (measured + truth) / 2
@@ -403,8 +406,9 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 class IntraclassCorrelation:
     """An intraclass correlation with its 95 % interval.
 
-    icc: at most 1. low, high: ends of the interval. All are NaN with fewer than two subjects or if
-    all measurements are equal; low and high also if the measurements differ by a constant only.
+    icc: at most 1, perhaps negative. low, high: ends of the interval. All are NaN with fewer than two
+    subjects or if all measurements are equal; low and high also if the measurements differ by a
+    constant only.
     """
 
     icc: float

@@ -38,15 +38,15 @@ def cohort_slices(
 ) -> pd.DataFrame:
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
-    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS;
-    their column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
-    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction, those of
-    the whole mask where they are null. In a scan with Dixon images fat_fraction is the Dixon value
-    of the whole mask, null where a stack has no such images. fat_fraction_eroded is by the same
-    method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0
-    if the muscle is absent, null if unknown. stack_id is still named stack. Not yet there:
-    covariates and the column doubtful; added: fat_fraction_method. Raises pandas.errors.MergeError
-    for repeated keys.
+    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS; their
+    column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
+    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction; where a value
+    of an eroded method is null, that of the whole mask is used. In a scan with Dixon images
+    fat_fraction is the Dixon value of the whole mask, null where a stack has no such images.
+    fat_fraction_eroded is by the same method in the mask without its outermost pixels. lean_csa_mm2 is
+    csa_mm2 * (1 - fat_fraction); 0 if the muscle is absent, null if unknown. stack_id is still named
+    stack. Not yet there: visit, covariates and the column doubtful; added: fat_fraction_method ("dixon"
+    or method, the same in all rows of a scan). Raises pandas.errors.MergeError for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")

@@ -157,10 +157,10 @@ def apply_centiles(
 ) -> None:
     """Write the centile and z-score of other subjects by the centiles of a study.
 
-    A column visit tells several scans of a subject apart. Raises InputError for a file that is not
-    the table of centiles, and for subjects that cannot be read, with a column missing, no measure,
-    a sex other than F and M, text in place of numbers, a fat fraction below 0 or above 1, or several
-    rows of one scan.
+    The columns of the result are those of `z_scores`. A column visit tells several scans of a subject
+    apart. Raises InputError for a file that is not the table of centiles, and for subjects that cannot
+    be read, with a column missing, no measure, a sex other than F and M, text in place of numbers, a
+    fat fraction below 0 or above 1, or several rows of one scan.
     """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
@@ -242,17 +242,17 @@ def _read_subjects(path: Path) -> pd.DataFrame:
 def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the centiles of each measure by age, sex and muscle, with the columns of CENTILE_TABLE.
 
-    subjects: the cohort table `subjects`, one scan per subject. samples: number of bootstrap
-    samples for the 95 % bands; with 0 low_95 and high_95 are NaN. seed: of the bootstrap. One row
-    per measure, muscle, sex, whole year of age (from the youngest's, rounded down, to the oldest's,
-    rounded up), and centile (3, 10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale
-    (LOG or LOGIT, on which the curves were fitted), age_years, centile, value, low_95, high_95 (in
-    `unit`), crossed (whether the curves crossed at this age and were sorted), n_subjects, note, and
-    estimator and covariance (texts: how values and bands were made). If fewer than LEAST_SUBJECTS
-    (60) of a sex have age and value (sizes: above 0), their ages lie within LEAST_YEARS (1), or the
-    value is the same in all, that measure, muscle and sex have a single row, with null values and a
-    note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both sides
-    together. The column sex of subjects is F, M or null (not used).
+    subjects: the cohort table `subjects`, one scan per subject. samples: number of bootstrap samples
+    for the 95 % bands; with 0 low_95 and high_95 are NaN. seed: of the bootstrap. One row per measure,
+    muscle, sex, whole year of age (from the youngest's, rounded down, to the oldest's, rounded up), and
+    centile (3, 10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale (LOG or LOGIT, on
+    which the curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed
+    (whether the curves crossed at this age and were sorted), n_subjects (of the sex, with age and
+    value), note, and estimator and covariance (texts: how values and bands were made). If fewer than
+    LEAST_SUBJECTS (60) of a sex have age and value (sizes: above 0), their ages lie within LEAST_YEARS
+    (1), or the value is the same in all, that measure, muscle and sex have a single row, with null
+    values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both
+    sides together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [
@@ -335,7 +335,7 @@ def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
     centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
-    n_subjects of its rows; null reads "fewer than 5".
+    n_subjects of its rows, 0 without rows; null reads "fewer than 5".
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(_people(counts.get(sex, 0), sex) for sex in SEX_WORDS)
@@ -369,16 +369,16 @@ def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
 def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the centile and z-score of every scan, muscle and measure, one row each.
 
-    subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
-    named as in the cohort table `subjects`, at least one. A measure without a column gets no rows;
-    an empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
+    subjects: columns subject, visit if subjects have several scans, sex (F, M or null), age_years, and
+    measures named as in the cohort table `subjects`, at least one. A measure without a column gets no
+    rows; an empty value gets a row with z NaN and a note. centiles: from `centile_frame` or
     `centiles_for_sharing`. Columns: subject, visit (if subjects has it), sex, age_years, muscle,
     measure, value, unit, centile (0 to 100), z, extrapolated, note ("" with a z). z is interpolated
     between the centile curves at the subject's age, of the logarithm or logit (`to_scale`).
-    extrapolated: whether the value is below the 3rd or above the 97th centile, where z continues
-    the line through the median and that centile. z and centile are NaN, with a reason in note, if
-    sex, age or value is unknown, an area or volume is 0, the age is outside that of the curves, or
-    there are no centiles or they coincide.
+    extrapolated: whether the value is below the 3rd or above the 97th centile, where z continues the
+    line through the median and that centile. z and centile are NaN, with a reason in note, if sex, age
+    or value is unknown, an area or volume is 0, the age is outside that of the curves, or there are no
+    centiles or they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [

@@ -54,11 +54,11 @@ def two_scans(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of two scans of each subject that has several, as two frames with the same index.
 
-    muscles, subjects: the cohort tables, with visits; in place of muscles also rows of one level of
-    the table levels. places: which scans: 0 is the first, -1 the last, by years_since_first if it is
-    known for all scans of the subject, otherwise by the visit's name. The index is subject, muscle
-    and side; the columns are the others of muscles, visit among them, and years (since the subject's
-    first visit, NaN if unknown).
+    muscles, subjects: the cohort tables, with visits; in place of muscles also rows of one level of the
+    table levels. places: which two scans: 0 is the first, 1 the second, -1 the last, by
+    years_since_first if it is known for all scans of the subject, otherwise by the visit's name. The
+    index is subject, muscle and side; the columns are the others of muscles, visit among them, and
+    years (since the subject's first visit, NaN if unknown).
     """
     years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
     rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))

@@ -113,18 +113,19 @@ def paper_claims(
 ) -> pd.DataFrame:
     """Return each finding of the paper with what this study finds, one row each.
 
-    The paper: Niemeyer et al., Eur Spine J 2022. contrasts: comparisons with p_holm, from
-    `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table `muscles`.
-    overlap: from `accuracy.held_out_rows`. ranges: from `StandardLevel.ranges`; unless it is "", men
-    and women are compared by level, and all that is found of areas and fat fractions ends with it.
-    Columns: claim, found (numbers of this study), reproduced, tested_by (texts), and estimator, link,
-    covariance, df, n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested), and n_sex
-    (subjects of the smaller sex, where both are compared). A claim holds for a comparison of models if
-    its estimate has the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds
-    for all its comparisons (or subjects, or muscles), "in part" if for some, or for all that are
-    measured but not for all muscles, "no" if for none; "in direction only" if for no comparison, but
-    all estimates have the claimed direction; "not tested" without data, without a p value, or of fewer
-    than 5 subjects (of a sex). Comparisons without a p value do not count.
+    The paper: Niemeyer et al., Eur Spine J 2022. contrasts: the dicts of `inference.corrected` as a
+    data frame with inference.CONTRAST_COLUMNS, those of `size_and_overlap` among them; of the models
+    only "sex and age" is used. muscles: the cohort table `muscles`. overlap: from
+    `accuracy.held_out_rows`. ranges: from `StandardLevel.ranges`; unless it is "", men and women are
+    compared by level, and all that is found of areas and fat fractions ends with it. Columns: claim,
+    found (numbers of this study), reproduced, tested_by (texts), and estimator, link, covariance, df,
+    n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested), and n_sex (subjects of the
+    smaller sex, where both are compared). A claim holds for a comparison of models if its estimate has
+    the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds for all its
+    comparisons (or subjects, or muscles), "in part" if for some, or for all that are measured but not
+    for all muscles, "no" if for none; "in direction only" if for no comparison, but all estimates have
+    the claimed direction; "not tested" without data, without a p value, or of fewer than 5 subjects (of
+    a sex). Comparisons without a p value do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

@@ -90,14 +90,15 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    The ledger is the table with one row per subject (with visits: per scan) of the sheet: analysed,
-    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a
-    time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json and
-    configuration.yaml. subjects: names of the subjects or scans of the sheet to take; "" takes all.
-    Raises InputError for a faulty sheet, selection, model card or file of ratings, ratings of scans
-    under other names than in the sheet, a rating_rule that names a rater without ratings, a damaged
-    or outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list
-    the subjects taken, which would be a bug.
+    The ledger is the table with one row per subject (with visits: per scan) that was taken from the
+    sheet: analysed, quarantined or excluded, and why. Shards (tables of groups of subjects) are read a
+    few at a time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json
+    and configuration.yaml. Exports of earlier tables (folders csv, stata and spss in `out`) are
+    removed. subjects: names of the subjects or scans of the sheet to take; "" takes all. Raises
+    InputError for a faulty sheet, selection, model card or file of ratings, ratings of scans under
+    other names than in the sheet, a rating_rule that names a rater without ratings, a damaged or
+    outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list the
+    subjects taken, which would be a bug.
     """
     standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)
@@ -214,13 +215,13 @@ def with_flags(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Yield the tables of subjects and ledger with the columns that depend on all scans of the cohort.
 
-    parts: {"subjects": rows, "ledger": rows} of groups of scans. subjects: the cohort table without
-    the columns added here. ledger: one row per scan of the sheet, with sex, age_years, warnings,
+    parts: {"subjects": rows, "ledger": rows} of groups of scans. subjects: the cohort table without the
+    columns added here. ledger: one row per scan, analysed or not, with sex, age_years, warnings,
     codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction (0-1) from before scans and muscles
     that raters failed were left out. thresholds: section `flags` of the configuration, {key: value}.
     Yields copies of the parts in their order. Both tables get fat_outlier_sd (`flags.fat_outliers`:
-    residual given sex and age, in SD). The ledger's warnings get the codes of the automatic flags, which
-    mark unusual measurements (`flags.FLAGS`). `subjects` gets n_warnings (number of the scan's
+    residual given sex and age, in SD). The ledger's warnings get the codes of the automatic flags,
+    which mark unusual measurements (`flags.FLAGS`). `subjects` gets n_warnings (number of the scan's
     warnings, these flags included) and z-scores z_<measure>_<muscle> (`codebook.z_column`).
     """
     columns = ["sex", "age_years", "fat_fraction"]

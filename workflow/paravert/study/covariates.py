@@ -43,11 +43,12 @@ def varying_covariates(
 
     data: one row per scan, muscle and side, with the column of each covariate (`column_of`). wanted:
     names of covariates. asked: names among them that are kept even if their values do not vary.
-    FORMULA_NAMES are always left out: they are words of patsy's formula language. So are the names
-    of SCALES from the second time on, when they are those of other columns; of other covariates of
-    one column the first is kept, without a text. Unknown values do not count as values. Returns
-    (names in the order of wanted, a text per covariate left out); if data has no rows, covariates
-    that do not vary have no text.
+    FORMULA_NAMES (Q, cr, Intercept) are always left out: they are words of patsy's formula language. A
+    name of SCALES that occurs in wanted once more is left out there, with a text: it is then the name
+    of a column of the sheet. If other covariates have one column, such as age_decades and age_years,
+    the first is kept, and the others have no text. Unknown values do not count as values. Returns
+    (names in the order of wanted, a text per covariate left out); if data has no rows, covariates that
+    do not vary have no text.
     """
     kept, notes = [], []
     for name in wanted:
