@@ -56,11 +56,11 @@ def read_metadata(file: Path) -> dict[str, str]:
 def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Yield a cohort table in parts that hold all rows of their scans, as data frames (not sorted).
 
-    cohort: folder of the cohort tables. table: its description. columns: names of the columns to
-    read, subject among them; visit is read too if the table has it. Each part is about one row
-    group of the Parquet file, which limits the memory needed. A part may have no rows; an empty
-    table yields one such part. Raises ValueError if the rows of a scan would be in two parts,
-    because those of others lie between them.
+    cohort: folder of the cohort tables. table: its description. columns: names of the columns to read,
+    subject among them; visit is read too if the table has it. The columns muscle, side and sex are
+    ordered categories, as in `read_frame`. Each part is about one row group of the Parquet file, which
+    limits the memory needed. A part may have no rows; an empty table yields one such part. Raises
+    ValueError if the rows of a scan would be in two parts, because those of others lie between them.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
@@ -106,7 +106,8 @@ def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
 def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of a table by sex, [(sex, rows)]: all, F, M, and unknown if there are such rows.
 
-    frame: any table with a column sex ("F", "M" or null).
+    frame: any table with a column sex ("F", "M" or null). The sexes are "all", "F", "M" and "unknown";
+    F and M are there without rows, too.
     """
     groups = [(ALL_SEXES, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]

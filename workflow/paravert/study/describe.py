@@ -88,9 +88,9 @@ def write_tables(
 ) -> None:
     """Write the tables of the study as CSV from the cohort tables.
 
-    They are described in outputs.TABLES: Table 1 (overlap with manual masks), cohort, normal
-    values, agreement, reliability, flow of subjects and others; with visits also change.csv, the
-    change between the first and the last scan of each subject.
+    Each is a file <name>.csv; outputs.TABLES lists them: Table 1 (overlap with manual masks), cohort,
+    normal values, agreement, reliability, flow of subjects and others; with visits also change.csv, the
+    change between the first and the last scan of each subject, without rows if share_tables.
     """
     overlap = read_frame(cohort, codebook.OVERLAP, (*SCORE_COLUMNS, "pixels_truth2"))
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
@@ -168,12 +168,14 @@ def cohort_description(
     """Return a description of the cohort: statistics per variable, level and sex, one row each.
 
     subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or disc
-    for which the ..._at_level columns of muscles were made. Variables: age, height, weight, BMI; if
-    `level.used` (at least 80 % of the subjects have values there), area (left + right) and fat fraction
-    of each muscle at that level; area (left + right) and fat fraction of each muscle over all slices;
-    volume and fat fraction of all muscles together, over all slices. Columns: variable, unit, level (its
-    name, "all slices", or null for age, height, weight and BMI), sex (all, F, M, and unknown if there are
-    any), n_subjects, and those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
+    for which the ..._at_level columns of muscles were made. Variables: age_years, height_cm, weight_kg,
+    bmi_kg_m2; if `level.used` (at least 80 % of the subjects have values there), area (left + right)
+    and fat fraction of each muscle at that level, csa_at_level_<muscle>_mm2 and
+    fat_fraction_at_level_<muscle>; the same over all slices, csa_<muscle>_mm2 and
+    fat_fraction_<muscle>; volume_ml and fat_fraction of all muscles together, over all slices. Columns:
+    variable, unit, level (its name, "all slices", or null for age, height, weight and BMI), sex (all,
+    F, M, and unknown if there are any), n_subjects, and those of `distribution_summary` (n, missing,
+    mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
     if level.used:
@@ -245,8 +247,8 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
     the method that gives the column fat_fraction; one of these that leaves out the muscle's outermost
     pixels ("eroded_linear") has a further row, over the subjects that have it. Columns: method,
     meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over both sides of
-    the n_<muscle> subjects who have a value by the method. Source of the caveats: docs/fat_estimators.md;
-    Wesselink et al. 2024.
+    the n_<muscle> subjects who have a value by the method, NaN if there are none. Source of the
+    caveats: docs/fat_estimators.md; Wesselink et al. 2024.
     """
     method_of = muscles["subject"].map(chosen)
     rows = []
@@ -270,15 +272,15 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects were analysed, tested, quarantined and excluded, and why.
 
-    ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
-    `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all
-    subjects), analysed, scored (with a manual mask), judging (scored, labels by the network, and
+    ledger: the cohort table `ledger`, one row per scan, analysed or not. overlap: the cohort table
+    `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all subjects
+    in the ledger), analysed, scored (with a manual mask), judging (scored, labels by the network, and
     not in its training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after
     review) and scored-excluded (scored, but excluded), both only if there are excluded scans, reason
-    (of quarantine or exclusion, a row per stage and code), warning (a row per code; a subject can
-    have several); in this order, reasons and warnings with most subjects first. stage and code are
-    null where not named. With visits a subject is counted in each kind, stage and code of any of
-    its scans.
+    (of quarantine or exclusion, a row per stage and code), warning (a row per code; a subject can have
+    several); in this order, reasons and warnings with most subjects first. stage (the rule of the
+    workflow that quarantined or excluded) is null except for reasons, code except for reasons and
+    warnings. With visits a subject is counted in each kind, stage and code of any of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

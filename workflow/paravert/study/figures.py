@@ -129,8 +129,9 @@ def draw_figures(
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels.
 
-    Writes <name>.svg, <name>.png and <name>.csv (the values drawn) for each name in
-    outputs.FIGURES.
+    Writes <name>.svg, <name>.png and <name>.csv (the values drawn) for each name in outputs.FIGURES.
+    The folder `tables` also holds centiles.parquet of fit_centiles. Raises FileNotFoundError if it is
+    given and a table is missing in it.
     """
     found = read_cohort(cohort)
     makers = figure_makers(found, folder, read_card(model), seed) | model_figures(tables, found)
@@ -231,8 +232,8 @@ def read_cohort(folder: Path) -> Cohort:
     """Read the cohort tables from which figures are drawn and return them.
 
     folder: of the cohort tables. Rows are sorted by their keys; muscle, side and sex are text.
-    Subjects, levels and muscles have the first analysed scan of each subject only, by
-    years_since_first or, if that is not known for all of these, by the visit's name.
+    Subjects, levels and muscles have the first analysed scan of each subject only, by years_since_first
+    or, if that is not known for all analysed scans of the subject, by the visit's name.
     """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))

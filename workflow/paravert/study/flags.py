@@ -77,13 +77,14 @@ FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
 def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     """Return the quality figures of each scan, on which automatic flags are based, one row per scan.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of
-    stack and slice; its column subject names the scan, which is the index of the result. Columns, 0
-    to 1, null if unknown: predicted_iou_lowest (of a muscle in a slice that shows it),
-    border_fraction_highest (share of a muscle's outline at the image border), area_jump_highest
-    (change between neighbouring slices over the muscle's largest area in the stack),
-    side_ratio_lowest (lowest ratio of a muscle's sides by volume), fat_fraction (volume-weighted
-    over muscles and slices where it is known, null if the volume of a muscle is unknown).
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of stack
+    and slice; its column subject names the scan, which is the index of the result. Columns, 0 to 1,
+    null if unknown: predicted_iou_lowest (of a muscle in a slice that shows it),
+    border_fraction_highest (share of a muscle's outline at the image border), area_jump_highest (change
+    between neighbouring slices over the muscle's largest area in the stack), side_ratio_lowest (volume
+    of a muscle's smaller side over that of its larger, lowest of all muscles), fat_fraction
+    (volume-weighted over muscles and slices where it is known, null if the volume of a muscle is
+    unknown).
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -158,8 +159,8 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     scans: columns sex, age_years and fat_fraction (0-1); the result has its index. Sort them in the
     same way in each run: another order may change the last digits. It is the externally studentised
     residual of a linear model of sex and age (Cook and Weisberg 1982), in which the scan itself does
-    not enter the SD. Null without sex, age or fat fraction or if undefined, and for all scans if
-    fewer than FEWEST_FOR_MODEL (10) have the three.
+    not enter the SD; positive if the fat fraction is above the expected one. Null without sex, age or
+    fat fraction or if undefined, and for all scans if fewer than FEWEST_FOR_MODEL (10) have the three.
     """
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
