@@ -100,9 +100,10 @@ def run_command() -> int:
 def application(command: str) -> "typer.Typer":
     """Return the Typer application of one command; a call with a list of options runs the command.
 
-    The module of the command is imported. The call ends with SystemExit, with standalone_mode=False
-    it returns; exceptions of the command pass through. command: key of COMMANDS, such as
-    "measure_area"; KeyError for others.
+    command: key of COMMANDS, such as "measure_area"; KeyError for others. Its module is imported. The
+    call, such as application(command)(["--workers", "2"]), ends with SystemExit; with
+    standalone_mode=False it returns what the command returns, and faulty options raise an exception.
+    Exceptions of the command pass through.
     """
     import typer
 

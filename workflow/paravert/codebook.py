@@ -470,9 +470,9 @@ def write_dictionary(
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
     """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The first line
-    has the names: table, column, type, unit, required ("yes" or empty), minimum, maximum, allowed
-    (values separated by "; "), meaning.
+    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The first line has
+    the names: table, column, type (of Arrow, such as "double"), unit, required ("yes" or empty),
+    minimum, maximum (empty if there is none), allowed (values separated by "; "), meaning.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

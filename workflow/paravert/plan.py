@@ -342,14 +342,14 @@ def stale_steps(
 ) -> set[str]:
     """Return the names of the steps whose table does not match the current inputs and settings.
 
-    shard: folder of the tables of one shard. subjects: names of its subjects. rows: {subject: row
-    of the subject sheet as {column: text}}. series_description: patterns of the setting
-    convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source:
-    meaning of the voxel values of the label maps that the sheet names. corrected: {subject: folder
-    of corrected label maps}, from `corrected_labels`. A table of an older version
-    of the step, or that is not Parquet, is stale. Converted subjects whose images are away
-    (`images_away`) count as unchanged. A missing table, and the tables of steps after a missing or
-    stale one, are not listed: Snakemake makes them anyway.
+    shard: folder of the tables of one shard. subjects: names of its subjects. rows: {subject: row of
+    the subject sheet as {column: text}}. series_description: patterns of the setting
+    convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source: meaning
+    of the voxel values of the label maps that the sheet names. corrected: {subject: folder of corrected
+    label maps}, from `corrected_labels`. A table of an older version of the step, or that is not
+    Parquet, is stale. Converted subjects whose images are away (`images_away`) count as unchanged. A
+    missing table, and the tables of steps after a missing or stale one, are not listed: Snakemake makes
+    them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -398,9 +398,11 @@ def _expected_conversions(
 def refuse_to_lose(shard: Path, folder: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
     """Raise InputError if a new table of conversion would lose subjects that cannot be made again.
 
-    These are subjects that the shard's table has as analysed, while their images (`images_away`)
-    and their own results are gone, as in a study of which the tables alone were kept. shard: folder
-    of the tables of one shard. folder: of the subjects. rows: {subject: row of the subject sheet}.
+    These are subjects that the shard's table has as analysed, while their images (`images_away`) and
+    their own results are gone, as in a study of which the tables alone were kept. shard: folder of the
+    tables of one shard. folder: holds a folder per subject. rows: {subject: row of the subject sheet as
+    {column: text}}; the images of a subject that is not in rows count as gone. Also raises InputError
+    if the shard's table of convert_dicom is missing or not Parquet.
     """
     table = FIRST.table_file(shard)
     lost = [
@@ -421,7 +423,8 @@ def refuse_to_lose(shard: Path, folder: Path, rows: Mapping[str, Mapping[str, st
 def made_from(table: Path) -> str | None:
     """Return the digest (hexadecimal) of what a table of a shard or of the cohort was made from.
 
-    table: path of the Parquet file. None if it is missing, not Parquet or contains no digest.
+    table: path of the Parquet file. None if it is missing, not Parquet or contains no digest. Raises
+    OSError if it may not be read.
     """
     try:
         return read_made_from(table)

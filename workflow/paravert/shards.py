@@ -48,10 +48,10 @@ class Task:
     """One subject that a step is to process, and what its result depends on.
 
     subject: name of the scan. depends_on: JSON-able dict of everything on which the result depends
-    besides the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether
-    the inputs are missing or unreadable; a stored result is then kept, whatever depends_on and the
-    version say, if its files are unchanged and the previous step's result is the one that it was
-    made from.
+    besides the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether the
+    inputs are missing or unreadable; a stored result is then kept, whatever depends_on and the version
+    say, if the previous step's result is the one that it was made from; if its files were changed,
+    InputError is raised.
     """
 
     subject: str
@@ -87,14 +87,16 @@ def work_through(
 ) -> None:
     """Run the first step (convert_dicom) for each subject of a shard and write the shard's table.
 
-    step_name: key of STEPS. tasks: one per subject. do: function (task, empty folder) that writes
-    the subject's files into the folder and returns its rows and warnings; the files are then moved
-    to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined;
-    any other exception fails the job. folder: holds a folder per subject. out: Parquet file of the
-    table, in order of subject. workers: number of worker processes, to which `do` is pickled; 0
-    computes in this process. A subject whose stored result has the same fingerprint and unchanged
-    files is not computed again. Raises ChildProcessError, after the other subjects, if a worker
-    process died.
+    step_name: key of STEPS. tasks: one per subject. do: function (task, empty folder) that writes the
+    subject's files into the folder and returns its rows and warnings; the files are then moved to
+    `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined; any other
+    exception fails the job. folder: holds a folder per subject. out: Parquet file of the table, in
+    order of subject. workers: number of worker processes, to which `do` is pickled; 0 computes in this
+    process. A subject whose stored result has the same fingerprint and unchanged files is not computed
+    again. Raises InputError if files of a stored result were changed whose inputs are away (`Task`). If
+    a worker process died, the table is not written: ChildProcessError is raised after the other
+    subjects. If one dies again in the next run, alone with the subject, the subject is quarantined
+    instead.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -119,26 +121,26 @@ def work_after(
 ) -> None:
     """Run a step for each subject that the previous step analysed, and write the shard's table.
 
-    shard_table: the previous step's table; subjects that it quarantined keep their outcome.
-    step_name: key of STEPS. do: function (task, empty folder) that writes the subject's files into
-    the folder and returns its rows and warnings; the files are then moved to `folder/<subject>/`.
-    If it raises SubjectFault or MemoryError, the subject is quarantined; any other exception fails
-    the job. folder: holds a folder per subject. out: Parquet file of the table, in order of
-    subject. workers: number of worker processes, to which `do` is pickled; 0 computes in this
-    process. settings: JSON-able, what results depend on besides the previous step. applies:
-    function of a subject's name that returns whether its result depends on `settings`; None if
-    every result does. own: {subject: settings on which its result alone depends}, whatever
-    `applies` returns. files: {subject: path of a further input file, "" for none}; its size and
-    time count as a setting. away: subjects whose images are away. While the file of one of these
-    cannot be read either, a stored result that was made from the same result of the previous step
-    is kept, even if settings changed; otherwise `do` runs. besides: {step: shard table} of the
-    steps in `Step.besides`; their results count as settings.
+    Shard: a group of subjects that one job processes. shard_table: the previous step's table; subjects
+    that it quarantined keep their outcome. step_name: key of STEPS. do: function (task, empty folder)
+    that writes the subject's files into the folder and returns its rows and warnings; the files are
+    then moved to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is
+    quarantined; any other exception fails the job. folder: holds a folder per subject. out: Parquet
+    file of the table, in order of subject. workers: number of worker processes, to which `do` is
+    pickled; 0 computes in this process. settings: JSON-able, what results depend on besides the
+    previous step. applies: function of a subject's name that returns whether its result depends on
+    `settings`; None if every result does. own: {subject: settings on which its result alone depends},
+    whatever `applies` returns. files: {subject: path of a further input file, "" for none}; its size
+    and time count as a setting. away: subjects whose images are away. While the file of one of these
+    cannot be read either, a stored result that was made from the same result of the previous step is
+    kept, even if settings changed; otherwise `do` runs. besides: {step: shard table} of the steps in
+    `Step.besides`; their results count as settings.
 
-    The fingerprint of a result is a digest of the step's name and version, the previous step's
-    result and all these settings. A subject whose stored result has the same fingerprint and
-    unchanged files is not computed again. For a subject that is computed, raises InputError if
-    files that the step reads were changed since an earlier step wrote them. Raises
-    ChildProcessError, after the other subjects, if a worker process died.
+    The fingerprint of a result is a digest of the step's name and version, the previous step's result
+    and all these settings. A subject whose stored result has the same fingerprint and unchanged files
+    is not computed again. For a subject that is computed, raises InputError if files that the step
+    reads were changed since an earlier step wrote them; for one whose inputs are away, if files of its
+    stored result were. A worker process that dies: see `work_through`.
     """
     _run_after(
         shard_table,

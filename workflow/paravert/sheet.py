@@ -75,14 +75,14 @@ class Sheet(NamedTuple):
 
     rows: one dict per row, {column: text}, in the order of the file; "" where unknown. Each has all
     columns that paravert defines, named in lower case, even if the file lacks them: paths absolute,
-    numbers with a decimal point, sex F or M, images the fat image where only water and fat are
-    given; and the others as in the file. types: {column: "number", "yes/no", "category", "text",
-    "date" or "path"} of each column that paravert does not define (also years_since_first, if
+    numbers with a decimal point, sex F or M, in images the path of the fat image where only water and
+    fat are given; and the others as in the file. types: {column: "number", "yes/no", "category",
+    "text", "date" or "path"} of each column that paravert does not define (also years_since_first, if
     computed), and of n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings:
-    {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether
-    the column years_since_first was computed from the column date. doubts: sentences on other
-    columns that may be misspelt ones of paravert, on numbers that may have separators of thousands,
-    on words in two spellings, and on dates of visits that are not read.
+    {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether the
+    column years_since_first was computed from the column date. doubts: sentences on other columns that
+    may be misspelt ones of paravert, on numbers that may have separators of thousands, on words in two
+    spellings, and on dates of visits that are not read.
     """
 
     rows: list[dict[str, str]]
@@ -95,9 +95,9 @@ class Sheet(NamedTuple):
     def notices(self) -> list[str]:
         """Return sentences for the user on how the sheet was read; [] if there is nothing to say.
 
-        They name an encoding other than UTF-8; the columns that paravert does not define, with
-        their types, those that may be misspelt, and those with meanings; and say if dates or paths
-        are left out of the tables or years_since_first is computed.
+        They name an encoding other than UTF-8 and the columns that paravert does not define, with their
+        types, and those with meanings; they repeat `doubts`, and say if dates or paths are left out of
+        the tables or years_since_first is computed.
         """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
@@ -139,12 +139,12 @@ def read_sheet(
     """Return the subject sheet (a header line, then a line per subject or visit), checked.
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
-    sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
-    further words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the
-    other meaning. Paths in the sheet are relative to its folder (of the file that `path` leads to)
-    or absolute. Raises InputError for a file that `read_cells` refuses or without a line below the
-    header; or its message lists the first FAULTS_SHOWN (50) faults, at most one per cell, with line
-    and column, and counts all.
+    sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of further
+    words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the other meaning.
+    Paths in the sheet are relative to its folder (of the file that `path` leads to) or absolute. Raises
+    InputError for a file that `read_cells` refuses or that has no line below the header. For a sheet
+    with faults, the message of InputError lists the first FAULTS_SHOWN (50), at most one per cell, with
+    line and column, and their number.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)

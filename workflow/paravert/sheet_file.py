@@ -79,13 +79,12 @@ class Cells(NamedTuple):
 def read_cells(path: Path, sheet_name: str = "", what: str = "the subject sheet") -> Cells:
     """Read a file of cells, such as the subject sheet, and return its header, lines and encoding.
 
-    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
-    whichever is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A
-    quoted cell cannot contain a line break. sheet_name: worksheet of the workbook; empty for the
-    first. what: of the file, for messages; they hold no path but a relative one's working directory.
-    Lines without a filled cell are left out; faults of single lines are in their rows.
-    Raises InputError if the file is missing, unreadable, empty, too large or of another kind, or
-    has no such worksheet.
+    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas, whichever
+    is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A quoted cell
+    cannot contain a line break. sheet_name: worksheet of the workbook; empty for the first. what: the
+    kind of file in words, for messages of InputError. Lines without a filled cell are left out; faults
+    of single lines are in their rows. Raises InputError if the file is missing, unreadable, empty,
+    larger than 128 MiB, damaged, or of another kind or encoding, or has no such worksheet.
     """
     content = _content(path, what)
     if content.startswith(ZIP_START):

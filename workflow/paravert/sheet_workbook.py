@@ -50,12 +50,13 @@ DAMAGE = (
 def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Line], dict[str, str]]:
     """Return the lines of a worksheet of an Excel workbook, and meanings of columns from others.
 
-    path: of the workbook, for messages. content: bytes of the file. sheet_name: worksheet, in any
-    case; empty for the first. Returns (lines with a filled cell or a fault, each with its number,
-    cells as text and faults; {column: meaning} from any other worksheet whose first line has the
-    cells `column` and `meaning`). A merged cell, a formula without a stored value and an error such
-    as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a damaged or too
-    large workbook, another zip archive and an unknown worksheet.
+    path: of the workbook, for messages. content: bytes of the file. sheet_name: worksheet, in any case;
+    empty for the first. Returns (lines with a filled cell or a fault, each with its number, cells as
+    text and faults; {column: meaning} from any other worksheet whose first line has the cells `column`
+    and `meaning`). Texts are not stripped; a date is such as 2024-02-29, a truth value TRUE or FALSE;
+    empty cells at the end of a line are left out. A merged cell, a formula without a stored value and
+    an error such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a
+    damaged or too large workbook, another zip archive and an unknown worksheet.
     """
     try:
         file = io.BytesIO(content)

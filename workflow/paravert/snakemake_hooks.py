@@ -58,7 +58,7 @@ def force(workflow: Workflow, output: str) -> None:
     """Make Snakemake run the job that writes an output file, as its option --forcerun does.
 
     workflow: Snakemake's object, changed in place. output: path of the file, as Snakemake names it.
-    Needed because it has no provenance of a job that ended after its main process. Call it in an
+    Needed because Snakemake has no provenance of a job that ended after its main process. Call it in an
     input function of the job's rule, before Snakemake checks the job's outputs.
     """
     workflow.dag.forcefiles.add(output)

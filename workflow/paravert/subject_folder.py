@@ -91,11 +91,11 @@ class SubjectFolder:
     ) -> None:
         """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
 
-        source: whose name and `labels` (the label values it can give) are written, to SOURCE_FILE in
-        GIVEN_FOLDER, which must exist. The maps are not read: of own values, the caller leaves only those
-        of muscles that they show.
-        corrected: {stack number: label values that occur} of stacks whose labels were corrected by
-        hand, written too. `not_labelled` reads the file.
+        The file is SOURCE_FILE in GIVEN_FOLDER, which must exist; `not_labelled` reads it. source: its
+        name and `labels` (the label values that it can give) are written. The maps are not read: a
+        source with own values must have those of muscles that the maps show, and no others. corrected:
+        {stack number: label values that occur} of stacks whose labels were corrected by hand, written
+        too.
         """
         told: dict = {"labels_from": source.name, "labels": source.labels}
         if corrected:
@@ -105,11 +105,11 @@ class SubjectFolder:
     def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
         """Return the muscles and sides that the source of a stack's labels cannot label.
 
-        stack: number, from 1. Returns {(muscle, side)}: those that the source written by
-        `write_label_source` cannot label or, with own values, does not show in any of the subject's
-        given maps on either side, so that they are unknown, not absent; but not those that a person
-        drew in this stack. Empty if the labels of the stack come from the network, were corrected
-        from the network's, or come from a source that has all eight.
+        stack: number, from 1. Returns {(muscle, side)}; they are unknown, not absent. With values of
+        another program, they are those that the program cannot label; with own values, both sides of
+        each muscle that none of the subject's given maps shows. Those that a person drew in this stack
+        are left out. Empty if the stack has no given label map, if the source has all eight, or if the
+        subject's only given maps are labels of the network that were corrected by hand.
         """
         file = self.home / GIVEN_FOLDER / SOURCE_FILE
         if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():
@@ -121,9 +121,9 @@ class SubjectFolder:
     def predicted_iou_file(self, stack: int) -> Path:
         """Return the path of the predicted IoU of a stack, a .npy file that may not exist.
 
-        stack: number, from 1. The file holds float32, (slices, 8): the expected intersection over
-        union of the network's label and a manual mask, 0 to 1; column k is label value k + 1
-        (anatomy.LABELS); NaN where nothing is predicted.
+        stack: number, from 1. The file holds float32, (slices, 8): the expected intersection over union
+        of the network's label and a manual mask, 0 to 1; column k is label value k + 1
+        (anatomy.LABELS). For 0 and NaN see `measure.labelled_stack.read_predicted_iou`.
         """
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
