@@ -116,12 +116,13 @@ def measure_area(
 ) -> None:
     """Measure the cross-sectional area of every muscle in every slice.
 
-    Writes the shard's table `area`: a row per subject, stack, slice, muscle and side, with pixels,
-    areas in the image plane, across the body and across the muscle (mm2), the share of the outline
-    at the image's edge, the predicted IoU, the source of the labels, and position, tilt, slab
-    length and overlap of the slice. Areas are 0 for an absent muscle, null (csa_reason) for one
-    that the source of given labels cannot label. The area across the muscle is also null if no
-    neighbouring slice shows the muscle.
+    Writes the shard's table `area` (tables.AREA): a row per subject, stack, slice, muscle and side,
+    with pixels, areas in the image plane, across the body and across the muscle (mm2), the share of the
+    outline at the image's edge, the predicted IoU, the source of the labels, and position, tilt, slab
+    length and overlap of the slice. Areas are 0 for an absent muscle, null (csa_reason) for one that
+    the source of given labels cannot label. The area across the muscle is also null if no neighbouring
+    slice shows the muscle. Parameters and errors: as of `shards.work_after`, whose shard_table is
+    `segment`.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_area", do, folder=folder, out=out, workers=workers)

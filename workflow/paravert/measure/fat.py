@@ -350,8 +350,9 @@ def measure_fat(
 ) -> None:
     """Measure the fat fraction of every muscle in every slice, by every method.
 
-    Writes the shard's table `fat`: a row per subject, stack, slice, muscle and side, with a fat
-    fraction (0-1) per method, or the reason why there is none.
+    Writes the shard's table `fat` (tables.FAT): a row per subject, stack, slice, muscle and side, with
+    a fat fraction (0-1) per method, or the reason why there is none. Parameters and errors: as of
+    `shards.work_after`, whose shard_table is `segment`.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_fat", do, folder=folder, out=out, workers=workers)

@@ -153,13 +153,13 @@ def fat_contrast(
 ) -> FatContrast:
     """Return how much brighter than muscle the fat behind it is, and skewness of muscle texture.
 
-    image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
-    spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
-    layer of 4 mm within 40 mm behind the hindmost muscle pixel, by its lowest signal (`layers`) in
-    the `smoothed` slice; the median over the columns of all slices. Muscle: `lean_muscle` (mean and
-    SD from the darker pixels) of erector spinae and multifidus without their outermost pixels; of
-    all muscles if fewer than 50 pixels are left. Returns NOT_SEEN, with NaN, if all slices have
-    fewer than 50 such pixels of all muscles, or 20 columns with something behind them that is not
+    image: (slices, rows, columns), rows towards the back. labels: label map of that shape. spacing_mm:
+    distance between rows, and between columns. Fat: in each image column, the brightest layer of 4 mm
+    within 40 mm behind the hindmost muscle pixel, by its lowest signal (`layers`) in the `smoothed`
+    slice; the median over the columns of all slices. Muscle: `lean_muscle` (mean and SD from the darker
+    pixels) of erector spinae and multifidus without their outermost pixels; of all muscles if fewer
+    than 50 pixels are left. Returns NOT_SEEN, with NaN, if all slices together have fewer than 50 such
+    pixels of all muscles, or fewer than 20 columns in which a pixel behind the muscles is brighter than
     the lowest value of the image.
     """
     muscle = labels > 0

@@ -74,9 +74,9 @@ def read_labelled_stacks(home: Path) -> list[LabelledStack]:
     """Return the label map and geometry of every stack of a subject, ordered by number.
 
     home: folder of the scan in results/subjects. The labels are those that are measured: of the
-    network, or given in the subject sheet. Raises InputError if the label map of a stack is
-    missing, FileNotFoundError if the geometry (slices.parquet) is, ValueError if they differ in the
-    number of slices.
+    network, given in the subject sheet, or corrected by hand. Raises InputError if the label map of a
+    stack is missing, FileNotFoundError if the geometry (slices.parquet) is, ValueError if they differ
+    in the number of slices.
     """
     geometry = pq.read_table(
         SubjectFolder(home).slices_file,
@@ -115,9 +115,10 @@ def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
 
     It is the model's estimate of the IoU with a manual mask, 0 to 1, of the labels before they were
     cleaned. home: folder of the scan in results/subjects. stack: its number, from 1. Column k is for
-    label value k + 1. NaN if the labels were given in the subject sheet, or the model has no calibration
-    for the muscle. Where the network gave no pixel the label: 0 if its probabilities suggest that it
-    missed the muscle, otherwise NaN. Raises InputError if the file is missing.
+    label value k + 1. NaN if the labels were given in the subject sheet or corrected by hand, or the
+    model has no calibration for the muscle. Where the network gave no pixel the label: 0 if its
+    probabilities suggest that it missed the muscle, otherwise NaN. Raises InputError if the file is
+    missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 

@@ -170,8 +170,9 @@ def draw_preview(
     """Draw a preview of every subject: up to 12 slices, their levels, the muscles in colours.
 
     Each subject gets preview.png and, for the review page, pictures of all slices with contours in
-    review/, with a sagittal one if there is a sagittal series. Writes the shard's table `preview`,
-    a row per subject.
+    review/, with a sagittal one if there is a sagittal series. Writes the shard's table `preview`
+    (tables.PREVIEW), a row per subject. Parameters and errors: as of `shards.work_after`, whose
+    shard_table is `segment`.
     """
     shards.work_after(
         segment,

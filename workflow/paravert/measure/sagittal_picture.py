@@ -25,12 +25,12 @@ def write_sagittal(
 ) -> None:
     """Write the sagittal slice nearest to the middle of the body, and where axial slices cut it.
 
-    folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice
-    the two ends of a line in pixels, or null). The picture is 420 pixels high, or lower where it would
-    be more than 1680 wide. volume: the sagittal series, (slices, rows,
-    columns), from `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice.
-    stacks: labels of the same slices, ordered by stack number; the middle is midway between left
-    and right muscles, or that of the images if no slice shows both sides.
+    folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the
+    two ends of a line in pixels, or null). The picture is 420 pixels high, or lower where it would be
+    more than 1680 wide. volume: the sagittal series, (slices, rows, columns), from
+    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: labels of
+    the same slices, ordered by stack number; the middle is midway between left and right muscles, or
+    that of the images if no slice shows both sides.
     """
     rows, columns = volume.array.shape[1:]
     to_lps = LPS_TO_RAS @ volume.affine
@@ -88,11 +88,11 @@ def _middle_lps(geometry: SliceGeometry, stacks: Sequence[LabelledStack]) -> np.
 def cut_lines(plane: np.ndarray, shape: tuple[int, int], geometry: SliceGeometry) -> np.ndarray:
     """Return the lines along which axial slices cut a sagittal slice, float (slices, 4): x, y, x, y.
 
-    plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows
-    and columns. geometry: position of each axial slice. x is a column and y a row of the sagittal
-    slice, 0 the centre of the first, of the two ends of the line: the one at the lower column
-    first. Of 200 places across the columns the ends are the first and the last that lie in both
-    images; NaN if fewer than two do.
+    plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows and
+    columns. geometry: position of each axial slice. x is a column and y a row of the sagittal slice, 0
+    the centre of the first, of the two ends of the line: the one at the lower column first. Of 200
+    places across the columns the ends are the first and the last that lie in both images; NaN if fewer
+    than two do, or if the axial slice is parallel to the columns of the sagittal image.
     """
     rows, columns = shape
     x = np.linspace(-0.5, columns - 0.5, STEPS)

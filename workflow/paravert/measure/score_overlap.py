@@ -34,13 +34,14 @@ def score_overlap(
 ) -> None:
     """Score the labels against the manual masks, wherever there are any.
 
-    Writes the shard's table `overlap`: a row per subject, stack, slice, muscle and side, with IoU
-    and Dice of labels and manual mask and the pixels of both; where the sheet has a second manual
-    mask, also its pixels and the IoU of the two masks. No rows: slices without any manual label, and
-    muscle sides that no manual mask of the subject contains; both count as not annotated. A muscle side
-    that the source of given labels does not contain has null scores. Warning mask-unlike-network: the
-    Dice of a muscle side that the network labelled is below 0.1 over all its slices, if it is drawn in
-    five or more.
+    Writes the shard's table `overlap` (tables.SHARD_OVERLAP): a row per subject, stack, slice, muscle
+    and side, with IoU and Dice of labels and manual mask and the pixels of both; where the sheet has a
+    second manual mask, also its pixels and the IoU of the two masks. No rows: slices without any manual
+    label, and muscle sides that no manual mask of the subject contains; both count as not annotated. A
+    muscle side that the source of given labels does not contain has null scores. Warning
+    mask-unlike-network: the Dice of a muscle side that the network labelled is below 0.1 over all its
+    slices, if it is drawn in five or more. Parameters and errors: as of `shards.work_after`, whose
+    shard_table is `segment`.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
