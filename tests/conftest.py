@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 FIRST_FILE = "test_study.py"
 
 

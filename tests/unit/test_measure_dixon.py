@@ -138,6 +138,11 @@ def test_no_noise_is_found_where_the_air_does_not_show_it(phantom, kind):
     assert noise_sd(water, fat) == 0
 
 
+def test_an_image_smaller_than_a_block_has_no_measurable_noise():
+    image = np.random.default_rng(2).rayleigh(size=(30, 12, 40))
+    assert noise_sd(image, image) == 0
+
+
 def test_tissue_that_varies_from_water_to_fat_is_not_taken_for_noise():
     """With a share of fat drawn evenly, both images are distributed as noise and equally strong."""
     share = np.random.default_rng(3).random((2, 160, 160))

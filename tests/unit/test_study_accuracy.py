@@ -8,6 +8,7 @@ from paravert.study.accuracy import (
     clustered_medians,
     limits_of_agreement,
     median_intervals,
+    trend,
 )
 
 
@@ -147,3 +148,14 @@ def test_limits_of_one_subject_are_unknown():
     found = limits_of_agreement(np.array([5.0]), np.array([3.0]))
     assert found.bias == 2
     assert np.isnan([found.sd, found.lower, found.upper]).all()
+
+
+def test_differences_that_are_equal_but_for_rounding_have_no_trend():
+    truth = np.arange(6.0) * 1.1
+    for shift in (1.0, 0.3, 0.0):
+        slope, p_value = trend(truth + shift, truth)
+        assert slope == 0
+        assert np.isnan(p_value)
+    slope, p_value = trend(truth * 1.1 + 0.01 * np.array([1, -1, 1, -1, 1, -1]), truth)
+    assert slope == pytest.approx(0.1 / 1.05, rel=0.1)
+    assert p_value < 0.001

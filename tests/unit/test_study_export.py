@@ -218,6 +218,10 @@ def test_names_are_valid_and_different_whatever_their_case():
     assert all(len(name) <= 32 and len(name.encode()) <= 64 for name in found)
 
 
+def test_names_that_recur_are_numbered():
+    assert variable_names(["a", "A", "a", "a"]) == ["a", "A_2", "a_3", "a_4"]
+
+
 def test_tables_without_rows_are_written(cohort, tmp_path):
     pytest.importorskip("pyreadstat")
     empty = shutil.copytree(cohort, tmp_path / "cohort", ignore=shutil.ignore_patterns("exports"))

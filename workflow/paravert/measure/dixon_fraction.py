@@ -54,6 +54,8 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
     all blocks. Of these it takes the blocks whose power, the mean of both images, is at most twice the
     10th percentile, and returns sqrt(median power / 2). 0 if fewer than 20 blocks are left.
     """
+    if min(water.shape[1:]) < BLOCK:
+        return 0.0
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
     low, high = NOISE_RATIO

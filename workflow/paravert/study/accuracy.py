@@ -44,6 +44,7 @@ BOTH = "both"  # sum of left and right
 LEAST_COMPARED = (
     5  # subjects; of fewer there is no correlation, error of measurement, trend or test
 )
+ROUNDING = 1e-9  # differences of measurements, relative to these, that are due to rounding
 NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
 
@@ -388,14 +389,17 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
     It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the same
     unit; the slope has none. (NaN, NaN) with fewer than LEAST_COMPARED (5) subjects or if all means are
-    equal; if all differences are equal, the p value is NaN or due to rounding. Source: Bland and
-    Altman, Stat Methods Med Res 1999, section 3.2.
+    equal; (0, NaN) if all differences are equal, but for rounding. Source: Bland and Altman, Stat
+    Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
     mean = (measured + truth) / 2
     if mean.size < LEAST_COMPARED or np.ptp(mean) == 0:
         return np.nan, np.nan
-    found = stats.linregress(mean, measured - truth)
+    difference = measured - truth
+    if np.ptp(difference) <= ROUNDING * np.abs(mean).max():
+        return 0.0, np.nan
+    found = stats.linregress(mean, difference)
     return float(found.slope), float(found.pvalue)
 
 

@@ -149,10 +149,10 @@ def variable_names(names: Iterable[str]) -> list[str]:
         ):
             plain = f"v_{plain}"
         plain = plain[:NAME_LIMIT].encode()[:NAME_LIMIT_BYTES].decode(errors="ignore")
-        number = 1
+        number, own = 1, plain
         while plain.lower() in taken:
             number += 1
-            plain = f"{plain[: NAME_LIMIT - 4]}_{number}"
+            plain = f"{own[: NAME_LIMIT - 4]}_{number}"
         taken.add(plain.lower())
         found.append(plain)
     return found

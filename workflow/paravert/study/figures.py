@@ -120,7 +120,7 @@ def draw_figures(
     tables: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the tables of fit_models; without it their figures are empty."
+            help="Folder of the tables of fit_models and fit_centiles; without it their figures are empty."
         ),
     ] = None,
     seed: Annotated[
