@@ -67,8 +67,8 @@ class ModelOutcome:
     """The outcome of a model: a column of the cohort table `muscles`, or of `models.level_data`.
 
     column: its name. unit: such as "mm2", "1" for fractions. link: of the model, IDENTITY ("identity";
-    areas, volumes) or LOGIT ("logit"; fractions). by_level: whether there is a row per vertebral level,
-    whose model has the level as a term.
+    areas, volumes) or LOGIT ("logit"; fractions). by_level: whether the data have a row per vertebral
+    level; the level is then a term of the model.
     """
 
     column: str
@@ -153,9 +153,10 @@ FAMILIES = (
 class FittedModel:
     """A model of the study fitted to one outcome.
 
-    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side (and
-    level); numeric covariates are centred and scaled (`covariates.with_model_covariates`), unless
-    an outcome at a level is refused. fit: coefficients and covariance; None if it could not be
+    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side (and level),
+    with a column per covariate of the model, numbers centred and scaled
+    (`covariates.with_model_covariates`); if too few subjects have the level of the outcome, the rows
+    with the outcome, without these columns. fit: coefficients and covariance; None if it could not be
     fitted. note: why not, and what was left out; "" if neither.
     """
 
@@ -170,13 +171,14 @@ class FittedModel:
         return replace(self, note="; ".join(filter(None, [self.note, text])))
 
     def terms(self) -> list[dict]:
-        """Return the coefficients of the model, one dict per coefficient, with the keys MODEL_COLUMNS.
+        """Return the coefficients of the model, one dict per coefficient, with keys of MODEL_COLUMNS.
 
-        Among these: outcome, model, term (name by patsy), label (in words), estimate,
-        standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
-        odds), p_value (NaN for intercepts and splines), n_subjects, n_sex (subjects of the smaller
-        sex, of terms that are of one sex or compare both), n_rows, note. A model that was not
-        fitted has one dict with outcome, model, family and note only.
+        Among these: outcome, model, term (name by patsy), label (in words), estimate, standard_error,
+        low_95, high_95 (on the scale of the link: unit of the outcome, or log odds), p_value (NaN for
+        intercepts and splines), n_subjects, n_sex (for an intercept the subjects of the sex whose mean
+        it is, for a difference of the sexes those of the smaller one; other terms lack this key),
+        n_rows, note. A model that was not fitted has one dict with outcome, model, family and note
+        only.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
@@ -208,7 +210,7 @@ class FittedModel:
         return rows
 
     def contrasts(self, families: Sequence[Family] = FAMILIES) -> list[dict]:
-        """Return the planned comparisons of this outcome, one dict each with the keys CONTRAST_COLUMNS.
+        """Return the planned comparisons of this outcome, one dict each with keys of CONTRAST_COLUMNS.
 
         Among these: family (the planned question), outcome, model, muscle, label (in words),
         estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
@@ -232,11 +234,11 @@ class FittedModel:
     def adjusted_means(self) -> list[dict]:
         """Return the mean of the outcome per muscle, sex and age, adjusted for the other covariates.
 
-        One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
-        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions
-        0-1), and n_sex (subjects of this sex). Other covariates are averaged over the subjects, on
-        the scale of the link. Ages beyond those of the subjects have a note in place of these
-        numbers. Empty if the model was not fitted.
+        One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among these
+        estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions 0-1), and
+        n_sex (subjects of this sex). Other covariates are averaged over the subjects, on the scale of
+        the link. Ages beyond those of the subjects have a note in place of estimate and interval. Empty
+        if the model was not fitted.
         """
         if self.fit is None:
             return []
@@ -442,18 +444,17 @@ def fit_model(
 ) -> FittedModel:
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
-    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but
-    not sex and age) that are unknown for all, do not vary or are determined by others; rows without
-    outcome, sex or age, or with a covariate unknown that varies; subjects of categories too small
-    to be pooled (`covariates.without_small_categories`); muscles whose outcome does not vary; and
-    muscles whose regression cannot be fitted, unless that is so for the others, too.
-    From SPLINE_SUBJECTS (100) on age is a spline, unless it has at most SPLINE_DF + 1 (4) different
-    values. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the
-    subjects have it, because scans cover different ranges. An outcome by level (BY_LEVEL_OUTCOMES)
-    has a row per level, too, in the column level; a level is left out of a muscle where fewer than
-    LEAST_OF_CATEGORY (5) women or men have it. The fit of the result is None if the model cannot be
-    fitted.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
+    weights: one per subject of data, indexed by it; None: all 1. Left out are covariates (but not sex
+    and age) that are unknown for all, do not vary or are determined by others; rows in which the
+    outcome, or another covariate of the model, is unknown; subjects of categories too small to be
+    pooled (`covariates.without_small_categories`); muscles whose outcome does not vary; and muscles
+    whose regression cannot be fitted, unless that is so for the others, too. From SPLINE_SUBJECTS (100)
+    on age is a spline, unless it has at most SPLINE_DF + 1 (4) different values. An outcome at a level
+    (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED (80 %) of the subjects have it, because scans cover
+    different ranges. An outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column
+    level; a level is left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it.
+    The fit of the result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)

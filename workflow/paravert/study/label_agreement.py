@@ -47,12 +47,12 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Writes a row per level, muscle and side; differences are second minus first, of a subject's area
-    (mm2): at the standard level, if both results have the same one and at least 80 % of the
-    subjects have areas there in each of them, and the mean over all slices. Both must have been
-    made from the same images. Subjects analysed in only one of them are left out. Of several visits
-    of a subject, the first by name is compared. Raises InputError for results without cohort
-    tables, of other images, with visits in only one of them, or without a common subject.
+    Writes a row per level, muscle and side (`label_agreement`); differences are second minus first, of
+    a subject's area (mm2): at the standard level, if both results have the same one and at least 80 %
+    of the subjects have areas there in each of them, and the mean over all slices. Both must have been
+    made from the same images. Subjects analysed in only one of them are left out. Of several visits of
+    a subject, the first by name is compared. Raises InputError for results without cohort tables, of
+    other images, with visits in only one of them, or without a common subject.
     """
     areas_of = [_areas(first), _areas(second)]
     if len({tuple(scan_keys(areas)) for areas in areas_of}) > 1:
@@ -149,15 +149,16 @@ def label_agreement(
 ) -> pd.DataFrame:
     """Return the agreement of two label sets, one row per level, muscle and side.
 
-    areas: one row per subject, muscle and side, with csa_mean_mm2, csa_at_level_mm2 and csa_reason
-    of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
-    1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
-    Levels: "all slices", and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
-    there in each set. Columns: level, muscle, side; of the areas those of `reliability.paired_statistics`
-    (second - first), with _mm2 at the end of names of values in mm2, and icc_low_95 and icc_high_95 for
-    icc_2_1; n_dice, dice_mean, dice_lower_quartile, dice_median, dice_upper_quartile and dice_lowest over
-    the subjects with a Dice; reason, "not-labelled" if a label set lacks the muscle in all subjects, else
-    null. NaN where undefined. Areas that are 0 in both sets are left out.
+    areas: one row per subject, muscle and side, with csa_mean_mm2, csa_at_level_mm2 and csa_reason of
+    both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k + 1,
+    subjects in any order. standard: name of the standard level; None if the sets differ in it. Levels:
+    "all slices", and standard, if at least LEAST_COVERED (80 %) of the subjects have areas there in
+    each set. Columns: level, muscle, side; of the areas those of `reliability.paired_statistics`
+    (second - first), with _mm2 at the end of names of values in mm2, and icc_low_95 and icc_high_95 in
+    place of icc_2_1_low_95 and icc_2_1_high_95; n_dice, dice_mean, dice_lower_quartile, dice_median,
+    dice_upper_quartile and dice_lowest over the subjects with a Dice; reason, "not-labelled" if a label
+    set lacks the muscle in all subjects, else null. NaN where undefined. Areas that are 0 in both sets
+    are left out.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

@@ -156,13 +156,14 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction of each muscle at each standard vertebral level.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
-    each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS,
-    L1 to L5/S1), muscle and side. Columns: these (level_position is the number, level the name),
-    slices (number used, 0 if there are none), csa_mm2, lean_csa_mm2, fat_fraction (0-1),
-    level_reason (code, why a value is null; None if none is). Values are interpolated linearly
-    along the spine between the slices on both sides, if both are within REACH_MM (15 mm); otherwise
-    those of a slice within NEAREST_MM (5 mm) are used; otherwise they are null. The fat fraction is
-    weighted by area, and null where the muscle is absent, whose area is 0.
+    each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS, L1
+    to L5/S1), muscle and side. Columns: subject (the scan), level_position (number, 3.5 for L3/4),
+    level (name with five lumbar vertebrae), muscle, side, slices (number used, 0 if there are none),
+    csa_mm2, lean_csa_mm2, fat_fraction (0-1), level_reason (code as in codebook.LEVEL_TABLE, why a
+    value is null; None if none is). Values are interpolated linearly along the spine between the slices
+    on both sides, if both are within REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5
+    mm) are used; otherwise they are null. The fat fraction is weighted by area, and null where the
+    muscle is absent, whose area is 0.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
@@ -260,13 +261,14 @@ def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
     each slice; its column subject names the scan. index: (subject, muscle, side) of the rows of the
-    result. Columns: level_from and level_to, the levels (numbers such as 3.5 for L3/4; null if
-    unknown or not shown) of the most cranial and most caudal slice that shows the muscle;
-    volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to the lower one of L5,
-    and volume_..._reason. Areas are interpolated between slices, without those that cut an earlier
-    stack; the first and last slice each cover half of slab_mm, at least 2.5 mm, beyond their
-    centre. A volume is null, with a reason, if no level is known, if slices in the range are more
-    than 30 mm (2 x REACH_MM) apart or do not cover it, or if an area there is unknown.
+    result, with these names; KeyError for a subject that slices lack. Columns: level_from and level_to,
+    the levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most cranial and most
+    caudal slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of
+    L1 (L3) to the lower one of L5, and volume_..._reason. Areas are interpolated between slices,
+    without those that cut an earlier stack; the first and last slice each cover half of slab_mm, at
+    least 2.5 mm, beyond their centre. A volume is null, with a reason, if no level is known, if slices
+    in the range are more than 30 mm (2 x REACH_MM) apart or do not cover it, or if an area there is
+    unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)
@@ -329,8 +331,9 @@ def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float)
     """Return a copy of the table of muscles with the values at one vertebral level.
 
     muscles: one row per scan, muscle and side, from `aggregate.cohort_muscles`. levels: from
-    `areas_at_levels`. In both the column subject names the scan. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
-    csa_at_level_mm2 and fat_fraction_at_level, null if `levels` has no value there.
+    `areas_at_levels`. In both the column subject names the scan. level: one of anatomy.STANDARD_LEVELS,
+    such as 3.5 for L3/4. Added columns: csa_at_level_mm2 and fat_fraction_at_level, null if `levels`
+    has no value there.
     """
     names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}
     keys = ["subject", "muscle", "side"]

@@ -70,15 +70,14 @@ class Estimate:
 class MarginalFit:
     """A marginal regression model (GEE) fitted to data with several rows per subject.
 
-    terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale.
-    covariance: of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of
-    t intervals, subjects minus the coefficients of a muscle that compare subjects (not side and
-    level). link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the
-    model, by patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to.
-    categories: {factor: its categories} of each factor that has several, such as muscle or sex.
-    within: {muscle: its combinations of side (and level), one row each}. _designs: patsy's
-    description of each muscle's design. _people: from `_combinations`. _known_means: cache of
-    `mean_weights`.
+    terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale. covariance:
+    of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of t intervals,
+    subjects minus the coefficients of a muscle that compare subjects (not side and level). link:
+    "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the model, by patsy.
+    n_subjects, n_rows: number of subjects and rows that the model was fitted to. categories: {factor:
+    its categories, the reference first} of each factor that has several, such as muscle or sex. within:
+    {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of each
+    muscle's design. _people: from `_combinations`. _known_means: cache of `mean_weights`.
     """
 
     terms: tuple[str, ...]
@@ -152,17 +151,17 @@ def fit_marginal(
     """Fit the marginal model outcome ~ muscle * (covariates + side), with subjects as clusters.
 
     outcome: column of data. data: one row per scan, muscle and side (and level), without missing
-    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are
-    constant within a scan. link: IDENTITY ("identity") or LOGIT ("logit", for fractions). splines:
-    {covariate: degrees of freedom of a natural cubic spline} (Wood 2006); others enter as a
-    straight line or as categories. weights: one per subject, indexed by it, which the errors treat
-    as known; None: all 1. by_level: whether the column level of data enters, with coefficients of
-    its own for each muscle, and for each sex if "sex" is among the covariates. Covariates and
-    factors with one value are left out. Errors allow for correlated rows of a subject: Mancl and
-    DeRouen 2001, with t intervals. Raises NotFitted if there are too few subjects for the
-    coefficients of a muscle (see SPARE_SUBJECTS); or, with the name of the first such muscle, if a
-    muscle has too few, terms are collinear or determined by single subjects, nothing is left to
-    estimate errors from, or the fit does not converge.
+    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
+    within a scan. link: IDENTITY ("identity") or LOGIT ("logit", for fractions). splines: {covariate:
+    degrees of freedom of a natural cubic spline} (Wood 2006); others enter as a straight line or as
+    categories. weights: one per subject, indexed by it, which the errors treat as known; None: all 1.
+    by_level: whether the column level of data enters, with coefficients of its own for each muscle, and
+    for each sex if "sex" is among the covariates. Covariates and factors with one value are left out.
+    Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises
+    NotFitted if there are fewer subjects than the coefficients of a muscle and SPARE_SUBJECTS (2); or,
+    with the first such muscle in its attribute muscle, if one muscle has too few subjects, its terms
+    are collinear or determined by single subjects, nothing is left to estimate errors from, or its fit
+    does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
@@ -208,7 +207,8 @@ def fit_marginal(
 def name_and_rest(term: str) -> tuple[str, str]:
     """Return the column's name in a coefficient's name by patsy, and what follows, such as "[T.yes]".
 
-    term: without the muscle, such as "site[T.B]" or "Q('smokes now')[T.yes]".
+    term: without the muscle, such as "site[T.B]" or "Q('smokes now')[T.yes]". What follows is "" in the
+    name of a number, such as "age_decades".
     """
     if quoted := QUOTED.match(term):
         return ast.literal_eval(quoted[1]), term[quoted.end() :]

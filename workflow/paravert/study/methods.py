@@ -39,12 +39,13 @@ def methods_paragraph(
 ) -> list[str]:
     """Return the sentences of a methods section for a publication, which describe this run.
 
-    configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
-    cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
-    subjects: cohort tables. models, weighted, curve: the tables models, weighted_contrasts and
-    specification_curve of fit_models. table1: the table table1_iou of write_tables. level: name of the standard level, if scans are compared there;
-    otherwise "". level_sources: keys of tables.LEVEL_SOURCES that levels of slices come from.
-    level_note: `StandardLevel.note`, told if scans are not compared at the standard level.
+    configuration: the resolved settings, {section: {setting: value}}, as in the run's
+    configuration.yaml. run: metadata of the cohort tables, of which software_version is used. ledger
+    (one row per scan of the sheet), subjects: cohort tables. models, weighted, curve: the tables
+    models, weighted_contrasts and specification_curve of fit_models. table1: the table table1_iou of
+    write_tables. level: name of the standard level, if scans are compared there; otherwise "".
+    level_sources: keys of tables.LEVEL_SOURCES that levels of slices come from. level_note:
+    `StandardLevel.note`, told if scans are not compared at the standard level.
     """
     fitted = models[
         models["model"].isin([SEX_AND_AGE.name, ADJUSTED.name]) & models["estimate"].notna()

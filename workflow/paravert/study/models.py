@@ -93,9 +93,10 @@ def fit_models(
 
     Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv,
     claims.csv (whether the study reproduces the findings of the paper), weighted_contrasts.csv
-    (contrasts weighted for subjects that are missing), and specification_curve.csv (effects of sex
-    and age over ways to measure fat). Covariates may be numbers or texts. docs/statistics.md
-    describes the models.
+    (contrasts weighted for subjects that are missing), and specification_curve.csv (effects of sex and
+    age over ways to measure fat). Covariates may be numbers or texts. docs/statistics.md describes the
+    models. Raises InputError for a level_standard other than L1 to L5/S1, and KeyError for a covariate
+    that the table subjects lacks.
     """
     standard_number(level_standard)  # refuses other names
     data, further = model_data(cohort, covariates or ())

@@ -26,10 +26,10 @@ ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
 def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """Return the covariates that paravert defines, one row per scan of the sheet.
 
-    rows: of the subject sheet, from `sheet.read_sheet`: {column: text}, "" if unknown, sex F or M,
-    numbers with a decimal point. Columns: sex, site, study_group (column group of the sheet) as text,
-    None if unknown; age_years, height_cm, weight_kg and bmi_kg_m2 as float, NaN if unknown. The index
-    is the name of the scan.
+    rows: `Sheet.rows` of the subject sheet: {column: text}, "" if unknown, sex F or M, numbers with a
+    decimal point. Columns: sex, site, study_group (column group of the sheet) as text, None if unknown;
+    age_years, height_cm, weight_kg and bmi_kg_m2 as float, NaN if unknown. The index is the name of the
+    scan.
     """
     columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
     types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
@@ -40,11 +40,11 @@ def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
 
 
 def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
-    """Return descriptions of the sheet's columns that paravert does not define, but dates and paths.
+    """Return descriptions of the sheet's columns that paravert does not define, except dates and paths.
 
-    The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is
-    that of the field types of the sheet. sheet: from `sheet.read_sheet`. meanings: {column: text
-    for the codebook}, upper and lower case not distinguished, added to the type of the column.
+    The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is that
+    of `Sheet.types`. sheet: from `sheet.read_sheet`. meanings: {column: text for the codebook}, upper
+    and lower case not distinguished, added to the type of the column.
     """
     known = {N_LUMBAR: "lumbar vertebrae, which levels are counted by; unknown is 5"}
     known |= {str(name).lower(): text for name, text in meanings.items()}

@@ -19,12 +19,13 @@ OF_MEASURE = {  # measure of the normal values: measure of a source
 def read_published() -> pd.DataFrame:
     """Return published normal values of muscles, one row each, from published_values.csv.
 
-    Columns: measure (csa, volume, fat_fraction); muscle (several joined by + if the source reports
-    them together); side (left, right, mean, sum); level (name of a vertebra or disc, or a range
-    such as "whole muscle"); sex (F, M, all); n; age_years (text: range, or mean ± SD); mean, sd
-    (null if not given), unit; people (text, who they were, such as "healthy volunteers"), scanner;
-    authors, year, journal, table (of the article), link; level_position, the level as a number,
-    null for a range; source, such as "Si 2023".
+    Columns: measure (csa, volume, fat_fraction); muscle (several joined by + if the source reports them
+    together); side (left, right, mean, sum); level (name of a vertebra or disc, or a range such as
+    "whole muscle"); sex (F, M, all); n (number of people; of both sexes together where the column
+    people says so); age_years (text, such as "20 to 69" or "42.3 ± 8.3"); mean, sd (null if not given),
+    unit; people (text, who they were, such as "healthy volunteers"), scanner; authors, year, journal,
+    table (of the article), link; level_position, the level as a number, null for a range; source, such
+    as "Si 2023".
     """
     found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
     position = [level_number(level) for level in found["level"]]
