@@ -40,11 +40,12 @@ def centile_curves(
 ) -> CentileCurves:
     """Return the centile curves (CENTILES) of a value by age, with pointwise 95 % bands.
 
-    age_years, value: (subjects,), finite. grid_years: (ages,), where the curves are evaluated.
-    samples: number of bootstrap samples, 0 or at least 2; 0: bands are NaN. seed: of the bootstrap.
-    Age enters as a natural cubic spline, or as a straight line if the subjects have at most
-    SPLINE_DF + 1 (4) different whole years of age. Bands: estimate -+ 1.96 SD of bootstrap samples of m
-    of the n subjects (at most MOST_RESAMPLED (500)), scaled by sqrt(m / n). Raises ArithmeticError if a regression is not solved.
+    age_years, value: (subjects,), finite. grid_years: (ages,), where the curves are evaluated. samples:
+    number of bootstrap samples, 0 or at least 2; 0: bands are NaN. seed: of the bootstrap. Age enters
+    as a natural cubic spline, or as a straight line if the subjects have at most SPLINE_DF + 1 (4)
+    different whole years of age. Bands: estimate -+ 1.96 SD of bootstrap samples of m of the n subjects
+    (at most MOST_RESAMPLED (500)), scaled by sqrt(m / n). Raises ArithmeticError if a regression is not
+    solved.
     """
     design, at_grid = _designs(age_years, grid_years)
     curves = at_grid @ _coefficients(design, value)

@@ -252,11 +252,11 @@ def without_failed_muscles(
 ) -> pd.DataFrame:
     """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
-    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side;
-    not changed in place. muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null
-    are pixels, areas, border_fraction and predicted_iou) or "measure_fat" (null are the fat
-    fractions of all methods); KeyError for another. csa_reason, or reason_<method> of all methods,
-    becomes "review-failed".
+    rows: of the shard table of `step`; its column subject names the scan; not changed in place.
+    muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (rows of tables.AREA; null are
+    pixels, areas, border_fraction and predicted_iou) or "measure_fat" (rows of tables.FAT; null are the
+    fat fractions of all methods, eroded ones too); KeyError for another. csa_reason, or reason_<method>
+    of all methods, becomes "review-failed".
     """
     values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),

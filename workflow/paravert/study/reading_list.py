@@ -25,12 +25,12 @@ FAILURE_COLUMNS = (
 def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     """Return the scans that raters should rate without knowing why they were chosen, in random order.
 
-    ledger: the cohort table with one row per scan; scans without labels are left out. size: how
-    many scans with the lowest predicted IoU of a section ("worst") are taken, and how many at
-    random; a scan chosen in both ways ("both") is listed once. seed: of the choice and order.
-    Columns: scan; drawn_as, "worst", "random" or "both". The numbers of the draw depend on seed and
-    name alone (permanent random numbers, Ohlsson 1995), so most random scans stay in the list when
-    few scans are added.
+    ledger: the cohort table with one row per scan; scans without labels are left out. size: how many
+    scans with the lowest predicted IoU of a muscle and side in a slice (predicted_iou_lowest; "worst")
+    are taken, and how many of all at random; a scan chosen in both ways ("both") is listed once. seed:
+    of the choice and order. Columns: scan; drawn_as, "worst", "random" or "both". The numbers of the
+    draw depend on seed and name alone (permanent random numbers, Ohlsson 1995), so most random scans
+    stay in the list when few scans are added.
     """
     scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
     known = scans.dropna(subset=["predicted_iou_lowest"])

@@ -59,13 +59,13 @@ RELIABILITY_COLUMNS = (
 def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
-    overlap: from `accuracy.held_out_rows`, one row per slice, muscle and side with a manual mask;
-    rows with review_failed are left out. slice_levels: level of each slice, from
-    `scored_slice_levels`. One row per level, muscle and side (left, right, both), with the columns
-    of `reliability` (RELIABILITY_COLUMNS; areas in mm2); source is "masks". Column level: "all
-    slices", for a subject's means as csa_mean_mm2 of the study (`accuracy.subject_areas`); and each
-    vertebra or disc, for means over the slices nearest to it in which mask or prediction shows the
-    muscle (`accuracy.nearest_slice_areas`); there, a muscle and side with fewer than two subjects
+    overlap: from `accuracy.held_out_rows`, one row per slice, muscle and side with a manual mask; rows
+    with review_failed are left out. slice_levels: level of each slice, from `scored_slice_levels`. One
+    row per level, muscle and side (left, right, both), with the columns of `reliability`
+    (RELIABILITY_COLUMNS; areas in mm2); source is "masks", comparison "manual mask, network". Column
+    level: "all slices", for a subject's means as csa_mean_mm2 of the study (`accuracy.subject_areas`);
+    and each vertebra or disc, for means over the slices nearest to it in which mask or prediction shows
+    the muscle (`accuracy.nearest_slice_areas`); there, a muscle and side with fewer than two subjects
     has no row.
     """
     tables = [_of_masks(overlap, subject_areas).assign(level=ALL_SLICES)]
@@ -80,9 +80,10 @@ def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.D
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
     (first); those with pixels_truth2, of a second mask (second), are used, also where the network's
-    labels failed the review. slice_levels: level of each slice, from `scored_slice_levels`. Rows
-    and columns as from `mask_reliability`: one row per level, muscle and side (left, right, both),
-    with RELIABILITY_COLUMNS; source is "raters". Empty without a second mask.
+    labels failed the review. slice_levels: level of each slice, from `scored_slice_levels`. Rows and
+    columns as from `mask_reliability`: one row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS; source is "raters", comparison "first rater, second rater". Empty without a
+    second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:

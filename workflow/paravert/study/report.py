@@ -323,9 +323,10 @@ def counts(
     """Return the numbers at the head of the report: [(number as text, what it counts)].
 
     ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
-    `overlap`; its column subject names the subjects with a manual mask. in_sheet: number of
-    subjects of the whole sheet, if the run was told to take some of them; None: it took all. With
-    visits, all scans are counted, too, and those analysed and quarantined are scans.
+    `overlap`; its column subject names the subjects with a manual mask. in_sheet: number of subjects of
+    the whole sheet, if the run was told to take some of them; None: it took all. In this order:
+    subjects; with visits, also scans; analysed, quarantined and, if there are any, excluded after
+    review (with visits, these are scans); subjects with a manual mask.
     """
     subjects, scans = ledger["subject"].nunique(), len(ledger)
     taken = "in the sheet" if in_sheet is None else f"selected (of {in_sheet:,} in the sheet)"

@@ -547,8 +547,9 @@ def specification_text(table: pd.DataFrame) -> pd.DataFrame:
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side as text.
 
-    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or % of the
-    known values; in brackets the number of missing ones. Reasons: % of the subjects not analysed.
+    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or % of the known
+    values; in brackets the number of missing ones. Reasons: % of the subjects not analysed. The last
+    column is the standardised difference.
     """
     shown = pd.DataFrame(
         {
@@ -586,7 +587,8 @@ def claims_text(table: pd.DataFrame) -> pd.DataFrame:
 def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
     """Return the planned comparisons of each model: dicts with title, table (HTML) and note.
 
-    table: contrasts.csv of fit_models.
+    table: contrasts.csv of fit_models. The note is sentences: what the estimates rest on, which
+    comparisons could not be estimated and why, and the notes of the others.
     """
     return [_contrasts(str(model), rows) for model, rows in table.groupby("model", sort=False)]
 
@@ -787,9 +789,10 @@ def raters_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return quarantined subjects as text: subject and reason (index), what was found, stage.
+    """Return scans that were not analysed as text: subject and reason (index), what was found, stage.
 
-    ledger: rows of these subjects in the cohort table `ledger`; none is left out.
+    ledger: rows of the quarantined or excluded scans in the cohort table `ledger`, with names of scans in
+    the column subject; none is left out.
     """
     columns = {
         "subject": "Subject",

@@ -80,7 +80,7 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
     """Return how the estimates of a table were made, one sentence per kind of estimate.
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
-    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no
+    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, or of no
     subject, are ignored, as are 0 degrees of freedom. Where categories are compared with a
     reference (columns of these names), the numbers are "of a category". A column model_estimator,
     if there is one, is used in place of estimator.
@@ -123,8 +123,9 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     numbers become null, and the text found becomes "fewer than 5 subjects". If a row of one sex is
     among them, so is that of all sexes (sex "all") with the same texts: the other rows, subtracted from
     it, would tell the blank one. Number columns whose name ends with lowest or highest, values of one
-    person, become null in all rows, and notes do not tell the lowest and highest age. Such counts of
-    subjects within the texts of note, left_out and found read like this, too. A boolean column
+    person, become null in all rows, and notes do not tell the lowest and highest age. "1 subject" to "4
+    subjects" within the texts of note, left_out and found become "fewer than 5 subjects", too, and "in
+    3 of 22 subjects" (or men) within found "in fewer than 5 of 22 subjects". A boolean column
     suppressed marks the rows whose numbers are null.
     """
     counts = [

@@ -48,7 +48,8 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return one row of the ledger per subject: its first analysed scan, or its first scan if none was.
 
     ledger: the cohort table with one row per scan of the sheet. First: see `scans.first_scans`, by
-    years_since_first, otherwise by the visit's name. Without visits the ledger itself is returned.
+    years_since_first, otherwise by the visit's name. Without visits the ledger itself is returned;
+    otherwise the analysed subjects come first.
     """
     if "visit" not in ledger:
         return ledger
@@ -60,15 +61,15 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed
-    are the means of both groups, sd_... their SD (n - 1). A category has a row per value: analysed
-    and not_analysed are its share (0-1) of the known values of each group; a text with more than
-    MOST_CATEGORIES (20) values is left out. missing_...: number of subjects without a value; n_...:
-    with one; count_...: with the value of this row. standardised_difference: analysed minus not
-    analysed over the pooled SD (Austin 2009). Each reason of quarantine or exclusion has a row
-    (variable "reason") with its number and its share of the subjects not analysed; with several
-    sites also per site ("reason, site A"), of its own subjects. n_subjects: n_analysed +
-    n_not_analysed. What does not apply is null.
+    ledger: from `one_row_per_subject`; all its columns but OWN_COLUMNS are covariates. A numeric
+    covariate has one row: analysed and not_analysed are the means of both groups, sd_... their SD
+    (n - 1). A category has a row per value: analysed and not_analysed are its share (0-1) of the known
+    values of each group; a text with more than MOST_CATEGORIES (20) values is left out. missing_...:
+    number of subjects without a value; n_...: with one; count_...: with the value of this row.
+    standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each reason
+    of quarantine or exclusion has a row (variable "reason") with its number and its share of the
+    subjects not analysed; with several sites also per site ("reason, site A"), of its own subjects.
+    n_subjects: n_analysed + n_not_analysed. What does not apply is null.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -239,15 +240,15 @@ def told_first(weighted: pd.DataFrame) -> pd.DataFrame:
 def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeights:
     """Return the stabilised inverse-probability weights of the subjects in a model.
 
-    Weight: share of the subjects that are in the model, over the subject's own probability to be in
-    it, truncated at its percentiles 0.1 and 99.9 and scaled to mean 1. people: from
-    `one_row_per_subject`. inside: bool (subjects,), which of them are in the model. The probability
-    is that of a logistic regression on the covariates that are known for all (linear, age
+    Weight: share of the subjects that are in the model, over the subject's own probability to be in it,
+    truncated at its percentiles 0.1 and 99.9 and scaled to mean 1. people: from `one_row_per_subject`.
+    inside: bool (subjects,), which of them are in the model. The probability is that of a logistic
+    regression on the covariates (all columns but NO_PREDICTORS) that are known for all (linear, age
     quadratic), in the order of the columns, as many as the smaller group allows
     (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are subjects of unknown sex or
-    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody
-    (else) is missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors,
-    or these separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
+    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody (else) is
+    missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors, or these
+    separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
     """
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()

@@ -77,14 +77,15 @@ def specification_curve(
     """Return the effects of sex and age on the fat fraction of each muscle by each way to measure it.
 
     cohort: folder of the cohort tables. data: table of muscles with covariates, from
-    `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of
-    the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section
-    out; one without predicted IoU is kept. seed: of the sample that is taken of more than
-    MOST_SUBJECTS (2,000) subjects. Columns (CURVE_COLUMNS): the way (estimator, erosion_px,
-    quality_cut, level_rule), chosen (whether it is that of the study's models), family and label of
-    the effect, muscle, estimate (odds ratio), low_95, high_95, p_value and others. A way that
-    cannot be fitted has rows with a note, a cut that leaves nothing out has one such row. Source:
-    Simonsohn, Simmons and Nelson 2020.
+    `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of the
+    level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section (a muscle
+    and side in a slice) out; one without predicted IoU is kept. seed: of the sample that is taken of
+    more than MOST_SUBJECTS (2,000) subjects. Columns (CURVE_COLUMNS): the way (estimator, erosion_px,
+    quality_cut, level_rule), chosen (whether it is that of the study's models), family and label of the
+    effect, muscle, estimate (odds ratio), low_95, high_95, p_value and others. A way that cannot be
+    fitted, such as at a level that fewer than 80 % of the subjects have, has rows with a note; a cut
+    that leaves nothing out has one such row. Without rows if nobody was analysed. Source: Simonsohn,
+    Simmons and Nelson 2020.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
     if subjects.empty:
@@ -126,14 +127,14 @@ def specification_curve(
 def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Return the columns of the table `slices` that hold the fat fraction by each estimator.
 
-    Returns {estimator: (column of whole masks, column of eroded masks)}. subjects: the cohort
-    table, of which the column fat_fraction_method is read. Estimators: first that of the study's
-    models, whose value is in the column fat_fraction; then all other methods, Dixon only if a
-    subject has it. If the study's method leaves out the outermost pixels ("eroded_linear"), the
-    name is that without "eroded_", and fat_fraction is the column of eroded masks. In a study with
-    Dixon and other images the first is named after both methods, such as "dixon, else
-    eroded_linear"; fat_fraction, taken as that of whole masks, is then of eroded masks where the
-    other method is.
+    Returns {estimator: (column of whole masks, column of eroded masks)}. subjects: the cohort table, of
+    which the column fat_fraction_method is read. Estimators: first that of the study's models, whose
+    value is in the column fat_fraction; then all other methods, Dixon only if a subject has it. If the
+    study's method leaves out the outermost pixels ("eroded_linear"), the name is that without
+    "eroded_", and fat_fraction is the column of eroded masks. In a study with Dixon and other images
+    the first is named after both methods, such as "dixon, else eroded_linear"; fat_fraction is then
+    taken as that of whole masks, although in scans without Dixon images an eroded method has it from
+    eroded masks.
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
     chosen, pair = ", else ".join(methods), ("fat_fraction", "fat_fraction_eroded")

@@ -32,16 +32,16 @@ COMPONENTS = {
 def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dict]:
     """Return the variance components of an outcome as SD: of subjects, their muscles, sides, and the rest.
 
-    data: one row per subject, muscle and side, with sex and age_years. outcome: column of data; it
-    is divided by the muscle's mean, because variances grow with size, and SD are shares of that
-    mean. seed: of the sample that is taken of more than MOST_SUBJECTS (400) subjects. A linear
-    mixed model (REML, statsmodels' MixedLM) with random effects of the subject, its muscles and its
-    sides, and fixed effects of sex, age and side per muscle. Only subjects of known sex and age
-    with the outcome of all muscles and sides are used; where sex determines age, age is left out.
-    Returns one dict per component with keys of inference.MODEL_COLUMNS (term, label, estimate, unit
-    and others); a single dict with a note if there are fewer than LEAST_SUBJECTS (10) subjects, a
-    muscle's outcome is 0 in all, nothing is left within muscle and side, or the optimiser did not
-    converge.
+    data: one row per subject, muscle and side, with sex and age_years. outcome: column of data; it is
+    divided by the muscle's mean, because variances grow with size, and SD are shares of that mean.
+    seed: of the sample that is taken of more than MOST_SUBJECTS (400) subjects. A linear mixed model
+    (REML, statsmodels' MixedLM) with random effects of the subject, its muscles and its sides, and
+    fixed effects of sex, age and side per muscle. Only subjects of known sex and age with the outcome
+    of all muscles and sides are used; where sex determines age, age is left out. Returns one dict per
+    component with keys of inference.MODEL_COLUMNS (term: "sd_subject", "sd_muscle", "sd_side" and
+    "sd_residual", in this order; label, estimate, unit and others); a single dict with a note and
+    without estimate if there are fewer than LEAST_SUBJECTS (10) subjects, a muscle's outcome is 0 in
+    all, nothing is left within muscle and side, or the optimiser did not converge.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}
