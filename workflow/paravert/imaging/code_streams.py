@@ -258,9 +258,9 @@ def decode_jpeg2000(stream: bytes, *, signed: bool) -> np.ndarray | None:
 
     stream: the compressed bytes of one frame; `size_fits` must have returned True for it: one
     component, the rows and columns of the header. signed: whether values have a sign by
-    PixelRepresentation (0028,0103); where the stream declares otherwise, its bits are read so. The
+    PixelRepresentation (0028,0103); this decides, also if the stream declares the opposite. The
     values can have more bits than the header says. Raises OSError if the stream cannot be passed to
-    OpenJPEG.
+    OpenJPEG, and the errors of `openjpeg`.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None

@@ -3,7 +3,8 @@
 NEEDS: the subject sheet, the images and masks that it names, the folder of corrected masks beside it.
 MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, sagittal.nii.gz if
 there is such a series, truth/, truth2/ and given/ for the masks that the sheet names or that were
-corrected, and slices.parquet; for the shard convert.parquet.
+corrected, given/source.json if these are of another program or of some muscles only, and
+slices.parquet; for the shard (the subjects that one job processes) convert.parquet.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,11 +72,11 @@ def convert_dicom(
     a subject go to FOLDER/<subject>; the table (Parquet) has one row per subject, with a reason if
     its data cannot be used. A subject whose stored result is up to date is not converted again.
     Beside the sheet may be the folder "corrected", with label maps that were corrected by hand, in a
-    folder named as the subject (with visits: the scan). They take the place of those in the column
+    folder named as the subject (with visits as A001_2). They take the place of those in the column
     labels, stack by stack.
     With 0 workers the command converts in its own process. Raises InputError if the sheet has
     faults or lacks a subject, labels_from is faulty, or a decoder of compressed DICOM is not
-    installed.
+    installed; ChildProcessError if a worker process died.
     """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
@@ -114,10 +115,11 @@ def convert_subject(
     rows: {subject, with a visit as A001_2: row of the subject sheet as {column: text}}; paths are
         absolute, as `read_sheet` returns them.
     task: the unit of work; only its `subject`, a key of `rows`, is used.
-    scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
+    scratch: existing temporary folder; files are laid out in it as in the subject's result folder
+        (`SubjectFolder`).
     series_description: regular expressions that choose one of several axial series, tried in order.
     source: the label source, which says which values the masks of the column `labels` have.
-    corrected: {subject: folder of its corrected masks, which have own values}.
+    corrected: {subject: folder of its corrected masks, which have the values of anatomy.LABELS}.
 
     Returns one row of convert.parquet (stacks, slices, digests, header values), warnings and a note
     (None if there is nothing to tell). Raises SubjectFault with a reason code if the images or
@@ -213,8 +215,9 @@ def read_images(
     """Return the images of one subject: voxels and geometry of each stack, header values, and warnings.
 
     path: the sheet's column `images`, "" if empty: a NIfTI file, a DICOM file, or a folder,
-        searched recursively. A folder without DICOM images may hold two NIfTI files, one named
-        water and one fat (see `part_files`); the stack then shows fat.
+        searched recursively. A folder without DICOM images (secondary captures do not count) may
+        hold two NIfTI files, one named water and one fat (see `part_files`); the stack then shows
+        fat.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
         several axial series remain; each keeps those it matches, if any; DICOM only.
     water, fat: paths of NIfTI files of the Dixon parts on the voxels of `path`, from the sheet's
@@ -222,9 +225,10 @@ def read_images(
         `path`; they are kept beside it.
 
     Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
-    dixon-parts-differ if only one of water and fat is given, if both hold the same voxels, if their
-    grids differ from that of `path`, or if `path` has several stacks beside them; and every fault of a DICOM series or NIfTI
-    file that makes its images unusable.
+    dixon-parts-differ if only one of water and fat is given, if they are no two parts
+    (`check_parts_differ`), if their grids differ from that of `path`, or if `path` has several
+    stacks beside them; and every fault of a DICOM series or NIfTI file that makes its images
+    unusable.
     """
     if bool(water) != bool(fat):
         given, lacking = ("water", "fat") if water else ("fat", "water")

@@ -63,11 +63,12 @@ def read_pixels(frames: Sequence[Frame]) -> FramePixels:
     """Return {frame: (its pixel values, warnings about its file)} for DICOM frames (slices).
 
     frames: of one or several files, each of which is read once; `frame_fault` must have found no
-    fault in them. Pixel values: (rows, columns), in the orientation of the file, MONOCHROME1 (small
-    values are bright) inverted, then rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit
-    integers if slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted,
-    lossy-compressed. Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels,
-    unsupported-pixels, frame-count-mismatch, unreadable-header (a file that cannot be opened).
+    fault in them. Pixel values: (rows, columns), in the orientation of the file, padding replaced
+    (see `read_frames`), MONOCHROME1 (small values are bright) inverted, then rescaled by RescaleSlope
+    and RescaleIntercept; 8- or 16-bit integers if slope is 1 and intercept 0, otherwise float64.
+    Warnings: monochrome1-inverted, lossy-compressed. Raises SubjectFault: missing-pixels,
+    truncated-pixels, undecodable-pixels, unsupported-pixels, frame-count-mismatch, unreadable-header
+    (a file that cannot be opened); DecoderDied if the decoder process does not run.
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
     for frame in frames:
@@ -89,13 +90,15 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     block, which silences pydicom's warnings.
 
     Values: one array (rows, columns) per frame, in the order of `frames` and the orientation of the
-    file. Padding (0028,0120) with values beyond those of the image gets its darkest value first;
-    then MONOCHROME1 is inverted, within the range of the stored bits; then RescaleSlope (0028,1053)
-    and RescaleIntercept (0028,1052) of each frame are applied. 8- or 16-bit integers if slope is 1
-    and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
+    file. Padding (0028,0120) with values beyond those of the image gets the image's darkest value
+    first; then MONOCHROME1 is inverted, within the range of the stored bits; then RescaleSlope
+    (0028,1053) and RescaleIntercept (0028,1052) of each frame are applied. A slice of padding alone is
+    0 before the rescale. 8- or 16-bit integers if slope is 1 and intercept 0, otherwise float64.
+    Warnings: monochrome1-inverted, lossy-compressed.
 
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    frame-count-mismatch, unreadable-header (a file that cannot be opened).
+    frame-count-mismatch, unreadable-header (a file that cannot be opened). Raises DecoderDied if the
+    decoder process does not run, see `decode_in_process`.
     """
     form, stored = _stored_frames(header, [frame.number for frame in frames])
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()

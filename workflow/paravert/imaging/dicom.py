@@ -61,9 +61,9 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     the patient's back, columns towards the patient's left; for the sagittal one see `Images`.
 
     Raises SubjectFault with a reason code if the images cannot be used: the faults of
-    `scan_folder`, `choose_series`, `stacks_with_water` and `read_pixels`; images at one position
-    that differ (duplicate-positions-conflict), water and fat that do not (dixon-parts-differ), a
-    stack larger than a patient (bad-geometry-position), values that cannot be stored (unsupported-pixels), blank-images.
+    `scan_folder`, `choose_series`, `stacks_with_water`, `read_pixels` and `check_parts_differ`;
+    images at one position that differ (duplicate-positions-conflict), a stack larger than a patient
+    (bad-geometry-position), values that cannot be stored (unsupported-pixels), blank-images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)

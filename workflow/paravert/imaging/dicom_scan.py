@@ -79,12 +79,12 @@ def scan_folder(path: Path) -> FolderScan:
     """Return the headers and frames of all DICOM images in a folder, searched recursively, or in one file.
 
     Frame: position and contrast of one slice. Only MR images have frames here. No pixels are read.
-    Where nothing is at the path, everything is empty. Warnings: non-dicom-ignored (a file that is
-    not DICOM), non-image-ignored (DICOM, but no MR image), no-preamble (an image without the DICOM
-    preamble); none for a DICOMDIR. Raises SubjectFault: unreadable-header for a damaged DICOM
-    header, an empty image file (`check_empty_files`), and a file or folder that cannot be read;
-    frame-count-mismatch where a multi-frame image describes another number of frames than it
-    declares, or none.
+    Where nothing is at the path, everything is empty. Warnings: non-dicom-ignored (a file that is not
+    DICOM, or that lacks the DICOM preamble and cannot be parsed), non-image-ignored (DICOM, but no MR
+    image), no-preamble (an image without the DICOM preamble); none for a DICOMDIR. Raises SubjectFault:
+    unreadable-header for a damaged DICOM header, an empty image file (`check_empty_files`), and a file
+    or folder that cannot be read; frame-count-mismatch where a multi-frame image describes another
+    number of frames than it declares, or none.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []

@@ -40,12 +40,13 @@ SAME_CORNERS_MM = 0.3  # between the grids of two parts; see SHIFT_TOLERANCE_MM
 def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hashable, ...]]:
     """Return the keys of series in groups: the series of one Dixon acquisition together, others alone.
 
-    series: {key: attributes of its slices}. Within a group its order is kept. Dixon acquisition:
-    series that each show one part (water, fat, in phase, ...) or one map, have the same name apart
-    from the part, and include water and fat; each shares with the first of them more than half of
-    the positions of whichever of the two has fewer. Name: SeriesDescription (0008,103E). Map:
-    computed values, such as a fat fraction. Maps of another name at the positions of a Dixon
-    acquisition are in no group. A series that holds several parts itself is alone.
+    series: {key: attributes of its slices}. The groups are in no particular order; within a group, the
+    order of `series` is kept. Dixon acquisition: series that each show one part (water, fat, in phase,
+    ...) or one map, have the same name apart from the part, and include water and fat; each shares with
+    the first of them more than half of the positions of whichever of the two has fewer. Name:
+    SeriesDescription (0008,103E). Map: computed values, such as a fat fraction. Maps of another name at
+    the positions of a Dixon acquisition are in no group. A series that holds several parts itself is
+    alone.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -153,9 +154,10 @@ def _same_grid(one: FrameStack, other: FrameStack) -> bool:
 def check_parts_differ(stacks: Sequence[ImageStack]) -> None:
     """Raise SubjectFault (dixon-parts-differ) if water and fat of a stack are no two parts.
 
-    That is, if they hold the same voxels, or the 99th percentile of fat is above 0 and below a fifth of that
-    of water, as in a map of fat fractions. stacks: of one subject, with their Dixon water; a stack without
-    fat shows fat itself. Stacks whose slices all have a single value are not compared.
+    That is, if they hold the same voxels, or the 99th percentile of fat (over every second row and
+    column of all slices) is above 0 and below a fifth of that of water, as in a map of fat fractions.
+    stacks: of one subject, with their Dixon water; a stack without fat shows fat itself. The same
+    voxels are no fault if each slice has a single value.
     """
     for stack in stacks:
         fat = stack.volume.array if stack.fat is None else stack.fat
@@ -241,11 +243,11 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     may have; fat is None if the images themselves show fat. Matrix, spacing and directions must be
     those of the stack, within 0.5 mm at the corners. The origin may differ, as some conversions
     lose it: voxels are paired by index, and a distance of more than 0.5 mm gives the warning
-    dixon-origins-differ and a note.
-    The warnings about the slices of water and fat are added. Raises SubjectFault:
-    dixon-parts-differ if the grids differ, there are several stacks, or water and fat are one
-    image, unreadable-header if there is no such file, and other reasons if it is not a usable NIfTI
-    image.
+    dixon-origins-differ and a note. The warnings about the slices of water and fat are added.
+
+    Raises SubjectFault: dixon-parts-differ if the grids differ, there are several stacks, or water
+    and fat are no two parts (`check_parts_differ`), unreadable-header if there is no such file, and
+    the reasons of `read_nifti` if it is not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

@@ -73,8 +73,8 @@ class FrameStack:
     def affine_of(self, frame: Frame) -> np.ndarray:
         """Return the affine of one slice of the stack, 4 x 4, index (0, row, column, 1) to RAS in mm.
 
-        frame: one of `frames`. The affine has the centre of this frame; orientation and pixel
-        spacing are those of the stack.
+        frame: one of `frames`. The middle of the image lies at `Frame.centre`; orientation and
+        pixel spacing are those of the stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (

@@ -154,10 +154,10 @@ def canonical_order(
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Return the axis order and flips that bring an axial array into canonical order.
 
-    affine: 4 x 4, voxel index to RAS in mm. slice_axis: axis of the array along which the slices
-    follow. Returns (order, flips), the arguments of `rearranged`: for each new axis the old one,
-    and whether it is reversed. Canonical order: (slices, rows, columns), slices from caudal to
-    cranial, rows towards the patient's back, columns towards the patient's left. Of the two
+    affine: 4 x 4, index along the array's axes to RAS in mm. slice_axis: axis of the array, 0 to 2,
+    along which the slices follow. Returns (order, flips), the arguments of `rearranged`: for each new
+    axis the old one, and whether it is reversed. Canonical order: (slices, rows, columns), slices from
+    caudal to cranial, rows towards the patient's back, columns towards the patient's left. Of the two
     ways to assign the axes in the plane, the one is used that fits these directions better.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]

@@ -36,9 +36,9 @@ class ImageSlice:
 
     affine: 4 x 4, index (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050).
     slope, intercept: RescaleSlope and RescaleIntercept (0028,1053), (0028,1052), which have been
-    applied to the voxels. overlaps: whether the slice crosses or overlaps a slice of an earlier
-    stack that does not, see `colliding_slices`. cautions: warnings about the slice. sequence: class of the pulse
-    sequence by the header, one of `tables.SEQUENCES`, such as "T1" or "unknown".
+    applied to the voxels. overlaps: whether the slice crosses or overlaps a slice of an earlier stack
+    whose own `overlaps` is False, see `colliding_slices`. cautions: warnings about the slice. sequence:
+    class of the pulse sequence by the header, one of `tables.SEQUENCES`, such as "T1" or "unknown".
     """
 
     affine: np.ndarray

@@ -1,4 +1,4 @@
-"""Reads points at vertebrae and discs, which the sheet names in its column levels."""
+"""Reads points at vertebrae and discs from the files that the sheet names in its column levels."""
 
 import csv
 import io

@@ -55,15 +55,17 @@ def read_masks(
         origins may differ}.
     besides: numbers of stacks whose masks are left out; their voxel values are not checked.
 
-    Each mask must have the voxel grid of exactly one stack, or of one of its parts; a stack has one
-    mask or none. A mask whose file is 0 everywhere is left out (warning mask-empty). Warning
-    mask-partial, only for labels and CORRECTED: a mask is 0 in its file throughout some slice whose
-    image is not blank.
+    Each mask must have the voxel grid of exactly one stack, or of one of its parts, with its axes in
+    any order and direction: within 0.001 mm at the corners, 0.5 mm if its file has no sform. A stack
+    has one mask or none. Values are rounded if all in a file are within 0.02 of whole numbers. A mask
+    whose file is 0 everywhere is left out (warning mask-empty). Warning mask-partial, only for labels
+    and CORRECTED: a mask is 0 in its file throughout some slice whose image is not blank.
 
     Raises SubjectFault: mask-grid-mismatch (also two masks on one grid, and a folder without NIfTI),
-    mask-unknown-label, mask-side-mismatch (left and right swapped); and for an absent or damaged file
-    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
+    mask-unknown-label (a value other than 0 to 8; of another program: a value that is not whole or
+    above `source.largest`, or none of a muscle), mask-side-mismatch (left and right swapped); and for
+    an absent or damaged file unreadable-header, truncated-pixels, undecodable-pixels,
+    unsupported-pixels, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """
     found = path_kind(path, role)
     if found == PathKind.NOTHING:

@@ -27,15 +27,15 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     scan: headers and frames (slices without pixels) of all files of the subject. axial: attributes
     of the axial slices to measure, whose frame of reference is compared.
 
-    Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason)
-    if none can be used. The volume's array is (slices, rows, columns): slices from left to right,
-    rows towards the feet, columns towards the back. Of a series of several stacks, the volume is
-    the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all with a
-    valid orientation and a normal within 30 degrees of left-right. A series can be used if its frame of
+    Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason) if
+    none can be used. The volume's array is (slices, rows, columns): slices from left to right, rows
+    towards the feet, columns towards the back. Of a series of several stacks, the volume is the stack
+    that has most slices. Sagittal: at least 3 slices, no localizer among them, all with a valid
+    orientation and a normal within 30 degrees of left-right. A series can be used if its frame of
     reference (0020,0052) is known and that of all axial slices, its slices are without fault by
-    `frame_fault` and form stacks no larger than a patient, and their pixels can be read. Of several such
-    series: T2, otherwise T1, STIR, others (the class of the first slice counts); of one class, the one
-    with most slices.
+    `frame_fault`, they form stacks of which the volume's is no larger than a patient, and its pixels
+    can be read. Of several such series: T2, otherwise T1, STIR, others (the class of the first slice
+    counts); of one class, the one with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:

@@ -1,4 +1,4 @@
-"""The class of an image's sequence by its header: weighting (T1, T2 ...), and if fat is bright.
+"""The class of a pulse sequence by the header: weighting (T1, T2 ...), fat suppression or Dixon part.
 
 A header may be wrong or incomplete: `measure.fat_domain` compares the class with the pixels.
 """

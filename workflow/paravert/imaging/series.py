@@ -98,7 +98,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     any; case is ignored. The series of one Dixon acquisition count as one.
 
     Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
-    no-axial-series, ambiguous-series; and what `frame_fault` finds in a slice of the chosen series,
+    no-axial-series, ambiguous-series; and what `frame_fault` finds in a slice that would be returned,
     or in some slice if no series has a valid orientation: mosaic, unsupported-pixels,
     frame-count-mismatch, unreadable-header, bad-geometry-orientation, bad-geometry-position,
     bad-pixel-spacing.
@@ -382,7 +382,8 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
 def orientation_fault(frame: Frame) -> SubjectFault | None:
     """Return the fault of a slice's orientation, for the caller to raise; None if it is valid.
 
-    frame: attributes of the slice. Valid: two directions of length 1, 90 degrees apart.
+    frame: attributes of the slice. Valid: two directions of length 1 (within 0.01), 90 degrees apart
+    (within 0.2).
     """
     tag = "ImageOrientationPatient (0020,0037)"
     if frame.right is None:

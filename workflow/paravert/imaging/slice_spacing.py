@@ -45,7 +45,10 @@ def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
     group: parallel slices straight above one another, by ascending height (position along the
     normal). Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of
     1. Raises SubjectFault (duplicate-positions-conflict) if slices overlap by more than half of
-    their thickness, as those of a repeated scan do.
+    their thickness, as those of a repeated scan do. Such overlap is allowed in a block
+    (`blocks_of_slices`) that is one stack of three or more slices, if SpacingBetweenSlices
+    (0018,0088) of a slice agrees with the smallest gap within 5 %, and for a single pair of slices
+    that is no stack of its own.
     """
     found = []
     for block in blocks_of_slices(group):
