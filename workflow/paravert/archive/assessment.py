@@ -63,15 +63,15 @@ class Candidate:
 class Assessment:
     """What convert_dicom would do with one examination, by its headers, and its date, sex and age.
 
-    images: path of the folder or file for the column images of the sheet, as in the archive, not
-    yet relative to the sheet; "" if the examination cannot be in the sheet. fault: why it would be
-    quarantined, or is not in the sheet; None if no reason is known. series: a dict per series,
-    sorted by SeriesNumber, with the columns of series.csv from folder to message (NIfTI: only some).
-    candidates: its axial series and Dixon acquisitions, empty for NIfTI. date, time: of the file
-    with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown or before 1977. sex:
-    "F", "M", or "" if unknown or headers differ. age_years: at the examination, at most 90; None if
-    unknown, 0 or headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD), without
-    19000101.
+    images: path of the folder or file for the column images of the sheet, as in the archive, not yet
+    relative to the sheet; "" if the examination cannot be in the sheet. fault: why it would be
+    quarantined, or is not in the sheet; None if no reason is known. series: a dict per series, sorted
+    by SeriesNumber, with the columns of series.csv from folder to message (NIfTI: only some).
+    candidates: its axial series and Dixon acquisitions, as `acquisitions` groups them; empty for NIfTI.
+    date, time: of the file with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown
+    or before 1977. sex: "F", "M", or "" if unknown or headers differ. age_years: at the examination, at
+    most 90; None if unknown, 0 or headers differ. birth_dates: all dates of birth in its headers
+    (YYYYMMDD), without 19000101.
     """
 
     images: str = ""
@@ -183,7 +183,8 @@ def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
     not DICOM, from `read_files`. No series_description is applied: several axial series give
     ambiguous-series. Faults that conversion only finds when it reads the pixels are not found:
     pixels that are truncated, damaged, blank or contradict the header, images at one position whose
-    pixels differ, and values that the rescale makes too large.
+    pixels differ, Dixon water and fat that are no two parts, and values that the rescale makes too
+    large.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:

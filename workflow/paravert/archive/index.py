@@ -70,9 +70,9 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed, the paths of their folders
-    resolved. Links are followed; each folder is listed once. Pipes, sockets and devices are not
-    listed, as conversion does not read them. Folders that cannot be read are in `Tree.closed`.
+    folder: of the archive. leave_out: files that are not listed, as absolute paths whose folders are
+    resolved (without links). Links are followed; each folder is listed once. Pipes, sockets and devices
+    are not listed, as conversion does not read them. Folders that cannot be read are in `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}

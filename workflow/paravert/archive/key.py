@@ -48,11 +48,11 @@ class Key:
         """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one.
 
         examinations: pairs (person, name of the examination), in any order. A person whom the key
-        lacks has a pseudonym all the same if only the issuer is absent, here or in the key, and no
-        other is known for this PatientID; or if the key has one of the DICOM examinations under a
-        pseudonym that no one else here has: the PatientID was corrected, or a spreadsheet program
-        changed it in the key (007 to 7). New pseudonyms: "P" and six or more random digits. The key
-        file is not changed: see `write`.
+        lacks, or has under several pseudonyms, gets a known one all the same if only the issuer is
+        absent, here or in the key, and no other is known for this PatientID; or if the key has DICOM
+        examinations of the person under exactly one pseudonym that no one else here has: the PatientID
+        was corrected, or a spreadsheet program changed it in the key (007 to 7). New pseudonyms: "P"
+        and six or more random digits. The key file is not changed: see `write`.
         """
         names: dict[Person, set[str]] = defaultdict(set)
         for person, name in examinations:

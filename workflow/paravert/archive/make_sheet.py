@@ -1,7 +1,8 @@
 """The command make_sheet: from an archive of images to a subject sheet.
 
 NEEDS: a tree of folders with DICOM files or NIfTI files.
-MAKES: the sheet, series.csv, key.csv and, where axial series compete, series_description.yaml.
+MAKES: the sheet, series.csv, key.csv and, if an examination in it has several axial series,
+series_description.yaml.
 The sheet holds no dates, identifiers or free text, unless the paths of the images do. series.csv
 and series_description.yaml hold SeriesDescription, series.csv also paths: both may hold names.
 key.csv holds PatientIDs and dates: only its owner may read it. None of them belongs into results/.
@@ -85,6 +86,9 @@ def make_sheet(
     descriptions and paths, which may hold names.
     key.csv: pseudonyms, PatientIDs, dates; a later run reuses it. Keep it secret.
     series_description.yaml, if needed: patterns that choose an axial series.
+
+    Raises InputError for a folder that cannot be read, a sheet that may not be
+    written, a faulty pattern or key.csv; ChildProcessError if a worker died.
     """
     archive = Path(os.path.abspath(folder))
     out = Path(os.path.realpath(out.parent), out.name)  # read_sheet resolves paths from there

@@ -160,9 +160,10 @@ def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[di
     """Return the columns and the rows of the subject sheet, one row (dict by column) per numbered visit.
 
     visits: of all people, with pseudonyms, after `number_visits`; the rows keep their order. home:
-    folder of the sheet, to which the column images is relative. All cells are text, "" if unknown.
-    The columns visit and years_since_first are only there if somebody has several visits. sex: "F"
-    or "M", if all examinations of the person that tell it agree.
+    folder of the sheet, to which the column images is relative. All cells are text, "" if unknown. The
+    columns visit and years_since_first (years after the person's visit 1, two decimals) are only there
+    if somebody has several visits. sex: "F" or "M", if all examinations of the person that tell it
+    agree.
     """
     lines = [visit for visit in visits if visit.number]
     several = any(visit.number > 1 for visit in lines)
@@ -228,10 +229,11 @@ def series_rows(
     """Return the rows of series.csv: one per series or NIfTI file, and one per folder of `empty`.
 
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
-    people, with pseudonyms, after `number_visits`. patterns: regular expressions for
-    SeriesDescription (0008,103E), tried in order to choose one of several axial series. home:
-    folder of the sheet; the column folder, which is `printable`, is relative to it. Rows are in the
-    order of `visits`, then of `empty`.
+    people, with pseudonyms, after `number_visits`. patterns: regular expressions for SeriesDescription
+    (0008,103E), tried in order to choose one of several axial series; `chosen` is "yes" for the series,
+    or all series of the Dixon acquisition, that convert_dicom would take. home: folder of the sheet;
+    the column folder, which is `printable`, is relative to it. Rows are in the order of `visits`, then
+    of `empty`.
     """
     rows = []
     for visit in visits:
