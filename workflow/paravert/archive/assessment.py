@@ -186,15 +186,13 @@ def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
     pixels differ, Dixon water and fat that are no two parts, and values that the rescale makes too
     large.
     """
-    ordered = sorted(files, key=lambda file: file.path)
-    for file in ordered:
-        if file.fault:
-            return file.fault
-    return _checked(ordered)[0]
+    return _checked(sorted(files, key=lambda file: file.path))[0]
 
 
 def _checked(files: Sequence[ArchiveFile]) -> tuple[SubjectFault | None, list[FrameStack]]:
     """Return the fault that conversion finds in the headers of some files, or the stacks it makes."""
+    if fault := next((file.fault for file in files if file.fault), None):
+        return fault, []
     headers = tuple(file.header for file in files if file.header)
     frames = tuple(frame for file in files for frame in file.frames)
     try:
@@ -255,10 +253,7 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
     """Return the cells of a series in series.csv, and whether it is axial."""
     first = files[0].origin
     frames = [frame for file in files for frame in file.frames]
-    fault = next((file.fault for file in files if file.fault), None)
-    stacks: list[FrameStack] = []
-    if fault is None:
-        fault, stacks = _checked(files)
+    fault, stacks = _checked(files)
     plane = series_plane(frames) if frames else None
     told_mm = [frame.spacing_tag_mm for frame in frames]
     echo_ms, repetition_ms = (
