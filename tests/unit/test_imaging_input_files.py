@@ -1,6 +1,7 @@
 """Paths that may not be read: one subject's reason, and no fault of planning."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from nobody import as_nobody
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging import input_files
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.input_files import files_at
+from paravert.imaging.input_files import files_at, quiet_pydicom
 from paravert.provenance import state_of
 
 FAULTY = ("FOLDER", "FILE", "NAMES", "ABOVE", "TRUTH", "LABELS")
@@ -141,3 +142,14 @@ def test_too_long_a_path_and_a_circle_of_links_have_a_state(tmp_path):
     assert len(states) == 2
     assert "absent" not in states
     assert state_of(tmp_path / "x\0y") == "absent"
+
+
+def test_no_logger_of_pydicom_is_heard_within_and_all_are_after(caplog):
+    loggers = [logging.getLogger(name) for name in ("pydicom", "pydicom.pixels.utils")]
+    with quiet_pydicom():
+        for logger in loggers:
+            logger.error("Doe^John")
+    assert not caplog.records
+    for logger in loggers:
+        logger.warning("after")
+    assert len(caplog.records) == 2

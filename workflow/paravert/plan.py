@@ -289,14 +289,16 @@ def cohort_made_from(
     """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, shard tables left out.
 
     Snakemake tracks the shard tables, which it writes. Of other input files it compares the times
-    alone, so their content enters the digest. plan: {shard: subjects}. rows: {subject: row of the
-    subject sheet as {column: text}}; columns that hold paths are ignored. away: subjects whose
-    images are missing or may not be read, from `subjects_away`. configuration: the whole
-    configuration as JSON text. split: digest of the model's list of training and validation
-    subjects, "" without a list. files: the model's card and the ratings. The versions of the rules
-    over the cohort (COHORT_RULES: gather_cohort to write_report) are included. If the digest
-    changes, Snakemake makes the cohort tables and then everything after them again. Raises OSError
-    if one of the files cannot be read.
+    alone, so their content enters the digest. plan: {shard: names of its scans}, from `shard_plan`. A
+    scan has the name of its subject, or subject_visit in a sheet with visits. rows: {name of a scan:
+    its row of the subject sheet as {column: text}}, of all scans of the plan; columns that hold paths
+    are ignored. away: names of scans whose images are missing or may not be read, from
+    `subjects_away`. configuration: the whole configuration as JSON text. split: digest of the
+    model's list of training and validation subjects, "" without a list. files: the model's card, then
+    the ratings in the order of the configuration; their order changes the digest. The versions of the
+    rules over the cohort (COHORT_RULES: gather_cohort to write_report) are included. If the digest
+    changes, Snakemake makes the cohort tables and then everything after them again. Raises OSError if
+    one of the files cannot be read.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]

@@ -306,8 +306,8 @@ class _Shard:
         exceptions are raised here. jobs: one per subject, with its crash count. workers: processes, in
         which jobs whose last run crashed come last, alone; 0, or a single job that never crashed: this
         process, in the order of jobs. A second crash quarantines the subject; after any other death of
-        a worker its job has no result, and ChildProcessError is raised at the end. Raises InputError if
-        files of earlier steps were changed.
+        a worker its job has no result, and ChildProcessError is raised at the end. For a job that is
+        computed, raises InputError if files of earlier steps were changed.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.
@@ -357,8 +357,8 @@ class _Shard:
         """Return the result of one subject: the stored one if it still fits, else made by `do`.
 
         do: as in `in_turn`. job: the subject. A SubjectFault or MemoryError of `do` becomes a
-        quarantine. A new result is stored, unless memory ran out. Raises InputError if files of
-        earlier steps were changed.
+        quarantine. A new result is stored, unless memory ran out. For a subject that is computed, raises
+        InputError if files of earlier steps were changed.
         """
         store = self.store(job.task.subject)
         kept = self._kept(store, job)

@@ -161,16 +161,16 @@ def _damage_as_dicom_error() -> Iterator[None]:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Suppress messages of the logger pydicom, and all warnings, within a `with` block.
+    """Suppress messages of the loggers of pydicom, and all warnings, within a `with` block.
 
     Those of pydicom quote header values, such as names of patients.
     """
     logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # also of its modules' loggers, unlike logger.disabled
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)

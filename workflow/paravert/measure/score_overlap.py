@@ -36,12 +36,12 @@ def score_overlap(
 
     Writes the shard's table `overlap` (tables.SHARD_OVERLAP): a row per subject, stack, slice, muscle
     and side, with IoU and Dice of labels and manual mask and the pixels of both; where the sheet has a
-    second manual mask, also its pixels and the IoU of the two masks. No rows: slices without any manual
-    label, and muscle sides that no manual mask of the subject contains; both count as not annotated. A
-    muscle side that the source of given labels does not contain has null scores. Warning
-    mask-unlike-network: the Dice of a muscle side that the network labelled is below 0.1 over all its
-    slices, if it is drawn in five or more. Parameters and errors: as of `shards.work_after`, whose
-    shard_table is `segment`.
+    second manual mask, also its pixels and the IoU of the two masks. The first manual mask decides
+    which rows there are. No rows: slices in which it shows no label, and muscle sides that it shows
+    nowhere in the subject; both count as not annotated, even if the second mask shows them. A muscle
+    side that the source of given labels does not contain has null scores. Warning mask-unlike-network:
+    the Dice of a muscle side that the network labelled is below 0.1 over all its slices, if it is drawn
+    in five or more. Parameters and errors: as of `shards.work_after`, whose shard_table is `segment`.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
