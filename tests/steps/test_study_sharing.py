@@ -1,11 +1,13 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from paravert import codebook, tables
 from paravert.anatomy import MUSCLES
 from paravert.study.centiles import (
+    CENTILE_TABLE,
     MEASURES,
     apply_centiles,
     centile_frame,
@@ -209,6 +211,10 @@ def test_without_an_age_that_may_be_told_there_are_no_z_scores():
     found = z_scores(people, shared)
     assert found.z.isna().all()
     assert set(found.note) == {"no centiles: no age with 5 subjects"}
+    told = "of known age, not nearly all of the same age; this study has 70 women and 0 men"
+    assert told in too_few(shared)
+    assert set(shared[shared.sex == "F"].n_subjects) == {70}
+    tables.check(CENTILE_TABLE, pa.Table.from_pandas(shared, CENTILE_TABLE.schema()))
 
 
 def test_the_report_says_fewer_than_five_where_the_count_is_suppressed(tmp_path):

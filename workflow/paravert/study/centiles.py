@@ -40,6 +40,10 @@ Z_COLUMNS = (
     "note",
 )  # fmt: skip
 SUBJECT_COLUMNS = ("subject", "sex", "age_years")
+# What a row without a curve has in the columns of curves.
+OF_CURVE = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
+OF_CURVE |= dict.fromkeys(("crossed", "estimator", "covariance"))
+NO_SHARED_AGE = f"no age with {LEAST_SHARED_SUBJECTS} subjects"
 
 
 @dataclass(frozen=True)
@@ -288,9 +292,7 @@ def _of_sex(
     elif np.ptp(value) == 0:
         note = "the value is the same in all subjects"
     if note:
-        empty = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
-        empty |= dict.fromkeys(("crossed", "estimator", "covariance"))
-        return pd.DataFrame([common | empty | {"note": note}])
+        return pd.DataFrame([common | OF_CURVE | {"note": note}])
     grid = np.arange(np.floor(age.min()), np.ceil(age.max()) + 1)
     curves = centile_curves(age, value, grid, samples, seed)
     columns = {
@@ -312,11 +314,13 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
     centiles: from `centile_frame`. subjects: the table that they were fitted to. Counts of 1 to 4
     subjects become null; the note says "fewer than 5". Ages below that of the fifth youngest and above
     that of the fifth oldest subject of the curve (its sex, with its measure) are left out, because the
-    ends are ages of single persons; a curve without an age between them has no rows.
+    ends are ages of single persons; a curve without an age between them has a single row, with null
+    values and a note that says so.
     """
     few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
     counts = centiles["n_subjects"].astype("Int32").mask(few)
     notes = centiles["note"].mask(few, f"fewer than {LEAST_SHARED_SUBJECTS} subjects of this sex")
+    shared = centiles.assign(n_subjects=counts, note=notes)
     kept = centiles["value"].isna()
     for (sex, muscle, measure), rows in centiles[~kept].groupby(["sex", "muscle", "measure"]):
         own = subjects[subjects["sex"] == sex].dropna(subset=["age_years"])
@@ -328,18 +332,25 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
             [LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]
         ]
         kept[rows.index] = rows["age_years"].between(*ages)
-    return centiles.assign(n_subjects=counts, note=notes)[kept]
+        if not kept[rows.index].any():
+            first = rows.index[0]
+            kept[first] = True
+            shared.loc[first, [*OF_CURVE]] = None
+            shared.loc[first, "note"] = NO_SHARED_AGE
+    return shared[kept]
 
 
 def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
     centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
-    n_subjects of its rows, 0 without rows; null reads "fewer than 5".
+    n_subjects of its rows, 0 without rows; null reads "fewer than 5". If that is enough, the sentence
+    says that ages must differ.
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(_people(counts.get(sex, 0), sex) for sex in SEX_WORDS)
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"
+    needed += ", not nearly all of the same age" * bool(counts.fillna(0).max() >= LEAST_SUBJECTS)
     return f"Centiles need {needed}; this study has {found}."
 
 
@@ -421,7 +432,8 @@ def _scored(
         curves = by_group.get((sex, muscle, measure.name))
         rows = frame.index[frame["sex"] == sex]
         if curves is None:
-            frame.loc[rows, "note"] = f"no centiles: no age with {LEAST_SHARED_SUBJECTS} subjects"
+            # Files of earlier versions for sharing lack these rows.
+            frame.loc[rows, "note"] = f"no centiles: {NO_SHARED_AGE}"
             continue
         if curves["value"].isna().all():
             frame.loc[rows, "note"] = f"no centiles: {curves['note'].iloc[0]}"
