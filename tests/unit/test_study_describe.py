@@ -24,6 +24,7 @@ from paravert.study.describe import (
     write_tables,
 )
 from paravert.study.report_tables import fat_methods_text
+from paravert.study.result_tables import for_sharing
 from paravert.study.standard_level import ALL_SLICES, StandardLevel
 from paravert.tables import FAT_METHODS
 from study_tables import PIXEL_MM2, cohort_rows, write_cohort
@@ -295,6 +296,21 @@ def test_dixon_is_among_the_fat_methods_where_somebody_has_it():
     assert (shown["dixon"], shown["eroded_linear_spread"]) == ("20.0 (1)", "40.0 (3)")
     assert table.n_psoas_major["dixon"] == 1
     assert "T1 and T2*" in table.caveat["dixon"]
+    assert table.n_without.to_dict() == dict.fromkeys(FAT_METHODS, 0) | {
+        "dixon": 3,
+        "eroded_linear_spread": 1,
+    }
+
+
+def test_tables_for_sharing_do_not_tell_the_fat_of_three_subjects_with_dixon_by_subtraction():
+    muscles = frames(22)["muscles"]
+    few = muscles.subject.isin(sorted(muscles.subject.unique())[:3])
+    muscles.loc[few, "fat_fraction_dixon"] = muscles.fat_fraction[few]
+    chosen = dict.fromkeys(muscles.subject, "eroded_linear_spread")
+    chosen |= dict.fromkeys(muscles.subject[few], "dixon")
+    shared = for_sharing(fat_methods(muscles, chosen)).set_index("method")
+    assert shared.suppressed[["dixon", "eroded_linear_spread"]].all()
+    assert not shared.suppressed[list(FAT_METHODS)].any()
 
 
 def test_table_1_leaves_out_subjects_that_are_not_held_out():

@@ -247,8 +247,9 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
     the method that gives the column fat_fraction; one of these that leaves out the muscle's outermost
     pixels ("eroded_linear") has a further row, over the subjects that have it. Columns: method,
     meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over both sides of
-    the n_<muscle> subjects who have a value by the method, NaN if there are none. Source of the
-    caveats: docs/fat_estimators.md; Wesselink et al. 2024.
+    the n_<muscle> subjects who have a value by the method, NaN if there are none; n_without, the number
+    of subjects who have a fat fraction, but none by the method, in the muscle with fewest of them, 0 if
+    there are none. Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
     """
     method_of = muscles["subject"].map(chosen)
     rows = []
@@ -264,6 +265,10 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
             values = own[muscles["muscle"] == muscle].dropna()
             subjects = muscles.loc[values.index, "subject"].nunique()
             row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": subjects}
+        # Of few, their mean is the difference of that of all (normal_values) and this one.
+        without = muscles[own.isna() & muscles["fat_fraction"].notna()]
+        counts = without.groupby("muscle", observed=True)["subject"].nunique()
+        row["n_without"] = int(counts.min()) if len(counts) else 0
         if method != DIXON or any(row[f"n_{muscle}"] for muscle in MUSCLES):
             rows.append(row | {"caveat": FAT_CAVEATS[method.removeprefix(ERODED)]})
     return pd.DataFrame(rows)
