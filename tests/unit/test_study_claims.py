@@ -313,3 +313,20 @@ def test_claims_about_fewer_than_five_subjects_are_not_tested():
     assert set(counts.reproduced) == {"not tested"}
     assert counts.found.str.endswith("; fewer than 5 subjects").all()
     assert counts.found["In men psoas major is the second largest"].startswith("in 2 of 2 men")
+
+
+def test_a_claim_is_not_tested_where_one_of_its_muscles_rests_on_three_men():
+    rows = contrast_rows("sex, area", CSA, (300, 80, 400, 900), 1e-4)
+    rows = [row | {"n_subjects": 22, "n_sex": count} for row, count in zip(rows, (11, 11, 11, 3))]
+    area = claims(rows, muscles_table(PAPER_ORDER)).loc["Men have larger areas in all muscles"]
+    assert (area.reproduced, area.n_sex) == ("not tested", 3)
+    assert area.found.endswith("; fewer than 5 subjects")
+
+
+def test_a_claim_is_not_tested_where_one_side_was_drawn_in_three_subjects():
+    left = {"muscle": "psoas_major", "side": "left", "iou": 0.9}
+    overlap = pd.DataFrame({"subject": [f"S{n}" for n in range(8)]} | left)
+    few = overlap.assign(side=["right"] * 3 + ["left"] * 5, iou=0.4)
+    found = claims([], muscles_table(PAPER_ORDER), pd.concat([overlap, few[:3]]))
+    drawn = found.loc["The lower quartile of the IoU is above .75 in every muscle and side"]
+    assert (drawn.reproduced, drawn.n_subjects) == ("not tested", 3)

@@ -120,7 +120,8 @@ def paper_claims(
     compared by level, and all that is found of areas and fat fractions ends with it. Columns: claim,
     found (numbers of this study), reproduced, tested_by (texts), and estimator, link, covariance, df,
     n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested), and n_sex (subjects of the
-    smaller sex, where both are compared). A claim holds for a comparison of models if its estimate has
+    smaller sex, where both are compared); of several muscles and sides these are the counts of the one
+    with fewest. A claim holds for a comparison of models if its estimate has
     the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds for all its
     comparisons (or subjects, or muscles), "in part" if for some, or for all that are measured but not
     for all muscles, "no" if for none; "in direction only" if for no comparison, but all estimates have
@@ -197,7 +198,8 @@ def _compared(
         f"as claimed in {as_claimed.sum()} of {len(known)}{kind}, p (Holm) < .05 in {certain.sum()}"
     )
     first = known.iloc[0]
-    basis = {name: first.get(name) for name in (*BASIS_COLUMNS, "n_sex")}
+    basis = {name: first.get(name) for name in BASIS_COLUMNS}
+    basis["n_sex"] = known["n_sex"].min()  # found tells the ends of all its comparisons
     if tested.empty:
         why = first["note"] if pd.notna(first["note"]) else "no p value"
         return f"{what}{where}: {ends}; {why}", UNTESTED, tested_by, basis
@@ -285,10 +287,12 @@ def _quartiles(overlap: pd.DataFrame) -> tuple:
     tested_by = "Table 1"
     if known.empty:
         return "no held-out masks", UNTESTED, tested_by, {}
-    quartiles = known.groupby(["muscle", "side"], observed=True)["iou"].quantile(0.25)
+    groups = known.groupby(["muscle", "side"], observed=True)
+    quartiles = groups["iou"].quantile(0.25)
     held = int((quartiles > LEAST_QUARTILE).sum())
     found = f"{quartiles.min():.3f} to {quartiles.max():.3f}"
-    basis = _described("lower quartile over slices", known["subject"].nunique(), len(known))
+    fewest = int(groups["subject"].nunique().min())
+    basis = _described("lower quartile over slices", fewest, len(known))
     verdict = _verdict(held, len(quartiles))
     if verdict == YES and len(quartiles) < len(LABELS):
         measured = f"{len(quartiles)} measured {'muscle and side' if len(quartiles) == 1 else 'muscles and sides'}"
