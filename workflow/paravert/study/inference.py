@@ -49,7 +49,8 @@ AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between t
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "family", "n_subjects", "n_sex", "n_rows", "estimator", "link", "covariance", "formula", "note",
+    "df", "p_value", "family", "n_subjects", "n_sex", "n_category", "n_reference", "n_rows", "estimator", "link",
+    "covariance", "formula", "note",
 )  # fmt: skip
 CONTRAST_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
@@ -177,8 +178,8 @@ class FittedModel:
         low_95, high_95 (on the scale of the link: unit of the outcome, or log odds), p_value (NaN for
         intercepts and splines), n_subjects, n_sex (for an intercept the subjects of the sex whose mean
         it is, for a difference of the sexes those of the smaller one; other terms lack this key),
-        n_rows, note. A model that was not fitted has one dict with outcome, model, family and note
-        only.
+        n_category and n_reference (of a category, from `compared_subjects`), n_rows, note. A model that
+        was not fitted has one dict with outcome, model, family and note only.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
@@ -191,6 +192,7 @@ class FittedModel:
             rows.append(
                 self._common()
                 | ({"n_sex": self._fewest(muscle, sexes)} if mean or difference else {})
+                | self._of_category(muscle, what)
                 | {
                     "term": term,
                     "kind": "fixed",
@@ -202,6 +204,7 @@ class FittedModel:
                     "standard_error": found.standard_error,
                     "low_95": found.low_95,
                     "high_95": found.high_95,
+                    "df": found.df,
                     "p_value": np.nan if mean or "cr(" in term else found.p_value,
                     "formula": self.fit.formula,
                     "note": self.note,
@@ -267,6 +270,7 @@ class FittedModel:
                             ("high_95", found.high_95),
                         )
                         row |= {name: self.fit.response(value) for name, value in ends}
+                        row["df"] = found.df
                     rows.append(row)
         return rows
 
@@ -352,7 +356,7 @@ class FittedModel:
         }
 
     def difference(self, found: Estimate) -> dict:
-        """Return a difference of two means as it is reported: {estimate, low_95, high_95, unit}.
+        """Return a difference of two means as it is reported: {estimate, low_95, high_95, df, unit}.
 
         found: the difference on the link's scale, from `MarginalFit.estimate`. For areas and volumes
         it stays in their unit; for a fat fraction, the difference of log odds becomes an odds ratio.
@@ -360,21 +364,38 @@ class FittedModel:
         ratio = self.outcome.link == LOGIT
         ends = {"estimate": found.value, "low_95": found.low_95, "high_95": found.high_95}
         shown = {name: float(np.exp(end)) if ratio else end for name, end in ends.items()}
-        return shown | {"unit": "odds ratio" if ratio else self.outcome.unit}
+        return shown | {"df": found.df, "unit": "odds ratio" if ratio else self.outcome.unit}
 
     def basis(self) -> dict:
-        """Return what the estimates are based on: {estimator, link, covariance, df, n_subjects, n_rows}.
+        """Return what the estimates are based on: {estimator, link, covariance, n_subjects, n_rows}.
 
-        df: degrees of freedom of the t intervals. Raises AttributeError if the model was not fitted.
+        Raises AttributeError if the model was not fitted.
         """
         return {
             "estimator": ESTIMATOR,
             "link": self.fit.link,
             "covariance": COVARIANCE,
-            "df": self.fit.df,
             "n_subjects": self.fit.n_subjects,
             "n_rows": self.fit.n_rows,
         }
+
+    def compared_subjects(self, muscle: str | None, factor: str, category: str) -> dict[str, int]:
+        """Return {"n_category", "n_reference"}: the subjects of a category and of the reference.
+
+        muscle: counted are subjects with this muscle; None: with any. factor: covariate with categories,
+        in `fit.categories`. category: one of its categories.
+        """
+        own = self.data if muscle is None else self.data[self.data["muscle"] == muscle]
+        sizes = own.drop_duplicates(["subject", factor])[factor].value_counts()
+        reference = self.fit.categories[factor][0]
+        return {"n_category": int(sizes[category]), "n_reference": int(sizes[reference])}
+
+    def _of_category(self, muscle: str | None, what: str) -> dict[str, int]:
+        """Return `compared_subjects` of a coefficient of a category other than the sex; {} of others."""
+        name, rest = name_and_rest(what)
+        if name == "sex" or name not in self.model.covariates or name not in self.fit.categories:
+            return {}
+        return self.compared_subjects(muscle, name, rest.removeprefix("[T.").removesuffix("]"))
 
     def _common(self) -> dict:
         common = {"outcome": self.outcome.column, "model": self.model.name, "note": self.note}

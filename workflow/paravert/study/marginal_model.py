@@ -30,6 +30,7 @@ IDENTITY, LOGIT = "identity", "logit"
 ESTIMATOR = "GEE, independent working correlation"
 COVARIANCE = "Mancl and DeRouen"
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
+LEAST_SUBJECTS = 5  # of a muscle: tables for sharing have no numbers of fewer
 WITHIN = ("side", "level")  # factors that differ between the rows of a scan
 WITHIN_TERMS = tuple(f"{name}[" for name in WITHIN)
 # A column's name that patsy cannot read bare.
@@ -56,7 +57,7 @@ class Estimate:
 
     value, standard_error: on the scale of the link (identity: unit of the outcome; logit: log
     odds). low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of the
-    hypothesis that value is 0; NaN if standard_error is 0.
+    hypothesis that value is 0; NaN if standard_error is 0. df: degrees of freedom of both.
     """
 
     value: float
@@ -64,6 +65,7 @@ class Estimate:
     low_95: float
     high_95: float
     p_value: float
+    df: float
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,18 @@ class MarginalFit:
 
     terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale. covariance:
     of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of t intervals,
-    subjects minus the coefficients of a muscle that compare subjects (not side and level). link:
-    "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the model, by patsy.
-    n_subjects, n_rows: number of subjects and rows that the model was fitted to. categories: {factor:
-    its categories, the reference first} of each factor that has several, such as muscle or sex. within:
-    {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of each
-    muscle's design. _people: from `_combinations`. _known_means: cache of `mean_weights`.
+    {muscle: its subjects minus the coefficients of a muscle that compare subjects (not side and
+    level)}. link: "identity" (its scale is the outcome's) or "logit" (log odds). formula: of the model, by
+    patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to. categories:
+    {factor: its categories, the reference first} of each factor that has several, such as muscle or sex.
+    within: {muscle: its combinations of side (and level), one row each}. _designs: patsy's description
+    of each muscle's design. _people: from `_combinations`. _known_means: cache of `mean_weights`.
     """
 
     terms: tuple[str, ...]
     coefficients: np.ndarray
     covariance: np.ndarray
-    df: float
+    df: dict[str, float]
     link: str
     formula: str
     n_subjects: int
@@ -97,13 +99,17 @@ class MarginalFit:
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the linear combination weights @ coefficients with its 95 % interval and p value.
 
-        weights: (terms,), one per entry of `terms`, such as from `mean_weights`.
+        weights: (terms,), one per entry of `terms`, such as from `mean_weights`. Of several muscles, the
+        one with the fewest subjects gives the degrees of freedom.
         """
         value = float(weights @ self.coefficients)
         error = float(np.sqrt(weights @ self.covariance @ weights))
-        reach = float(stats.t.ppf(0.975, self.df)) * error
-        p_value = float(2 * stats.t.sf(abs(value) / error, self.df)) if error > 0 else np.nan
-        return Estimate(value, error, value - reach, value + reach, p_value)
+        of_muscles = [len(design.column_names) for design in self._designs.values()]
+        used = np.repeat(list(self.df.values()), of_muscles)[weights != 0]
+        df = float(used.min()) if used.size else min(self.df.values())
+        reach = float(stats.t.ppf(0.975, df)) * error
+        p_value = float(2 * stats.t.sf(abs(value) / error, df)) if error > 0 else np.nan
+        return Estimate(value, error, value - reach, value + reach, p_value, df)
 
     def mean_weights(self, **values: object) -> np.ndarray:
         """Return the weights, (terms,), with which `estimate` gives an adjusted mean on the link's scale.
@@ -158,7 +164,8 @@ def fit_marginal(
     by_level: whether the column level of data enters, with coefficients of its own for each muscle, and
     for each sex if "sex" is among the covariates. Covariates and factors with one value are left out.
     Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises
-    NotFitted if there are fewer subjects than the coefficients of a muscle and SPARE_SUBJECTS (2); or,
+    NotFitted if there are fewer subjects than the coefficients of a muscle and SPARE_SUBJECTS (2), or
+    than LEAST_SUBJECTS (5); or,
     with the first such muscle in its attribute muscle, if one muscle has too few subjects, its terms
     are collinear or determined by single subjects, nothing is left to estimate errors from, or its fit
     does not converge.
@@ -176,9 +183,10 @@ def fit_marginal(
     designs = _designs(parts, data, by_muscle, by_level)
     of_muscle = max(sum(map(_is_between, info.column_names)) for info, _ in designs.values())
     _check_enough(n_subjects, of_muscle)
-    names, fits, influences = pd.Index(data["subject"].unique()), [], []
+    names, fits, influences, df = pd.Index(data["subject"].unique()), [], [], {}
     for muscle, rows in by_muscle.items():
         values, (_, matrix) = rows[outcome].to_numpy(dtype=float), designs[muscle]
+        df[muscle] = float(rows["subject"].nunique() - of_muscle)
         try:
             _check_enough(rows["subject"].nunique(), of_muscle)
             fits.append(_fit_part(values, matrix, rows, link, weights))
@@ -192,7 +200,7 @@ def fit_marginal(
         terms=tuple(_terms(described)),
         coefficients=np.concatenate([fit.coefficients for fit in fits]),
         covariance=influence.T @ influence,
-        df=float(n_subjects - of_muscle),
+        df=df,
         link=link,
         formula=_formula(outcome, len(fits), parts),
         n_subjects=n_subjects,
@@ -418,7 +426,7 @@ def _combinations(
 
 
 def _check_enough(subjects: int, coefficients: int) -> None:
-    expected = coefficients + SPARE_SUBJECTS
+    expected = max(coefficients + SPARE_SUBJECTS, LEAST_SUBJECTS)
     if subjects < expected:
         raise NotFitted(f"{counted(subjects, 'subject')}, expected at least {expected}")
 

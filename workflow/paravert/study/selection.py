@@ -219,7 +219,8 @@ def _weighted_fit(
 
 
 def _side_by_side(complete: dict, weighted: dict | None) -> dict:
-    row = {name: complete.get(name) for name in ("family", "muscle", "label", "unit", "n_sex")}
+    names = ("family", "muscle", "label", "unit", "df", "n_sex")
+    row = {name: complete.get(name) for name in names}
     for name, found in (("complete_cases", complete), ("weighted", weighted or {})):
         row[name] = found.get("estimate", np.nan)
         row |= {f"{name}_{end}": found.get(end, np.nan) for end in ("low_95", "high_95")}

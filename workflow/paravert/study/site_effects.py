@@ -9,8 +9,8 @@ from paravert.study.result_tables import NO_FAMILY
 
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
-    "factor", "category", "reference", "outcome", "model", "muscle", "n_category", "estimate", "unit", "low_95",
-    "high_95", "df", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
+    "factor", "category", "reference", "outcome", "model", "muscle", "n_category", "n_reference", "estimate",
+    "unit", "low_95", "high_95", "df", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -21,9 +21,9 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
     adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per outcome,
     model, muscle and category other than the reference; columns (EFFECT_COLUMNS): factor (site,
     manufacturer or field_strength), category, reference (the category with most subjects in the model,
-    with which it is compared), outcome, model, muscle (whose difference it is), n_category (subjects of
-    the category in the model), estimate, unit, low_95, high_95, and what the model rests on
-    (`FittedModel.basis`), with its note. estimate: category minus reference for areas and volumes, odds
+    with which it is compared), outcome, model, muscle (whose difference it is), n_category and
+    n_reference (subjects of the category, and of the reference, with this muscle), estimate, unit,
+    low_95, high_95, and what the model rests on (`FittedModel.basis`), with its note. estimate: category minus reference for areas and volumes, odds
     ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides muscle
     and side) or "adjusted". Categories of few subjects are pooled as "other"
     (`covariates.with_model_covariates`). Factors with a single category, or that a model left out, have
@@ -44,7 +44,6 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
 def _differences(factor: str, fitted: FittedModel) -> list[dict]:
     if fitted.fit is None or factor not in fitted.fit.categories:
         return []
-    sizes = fitted.data.drop_duplicates(["subject", factor])[factor].value_counts()
     reference, *others = fitted.fit.categories[factor]
     rows = []
     for muscle in fitted.data["muscle"].cat.categories:
@@ -54,6 +53,7 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
             rows.append(
                 fitted.difference(fitted.fit.estimate(weights))
                 | fitted.basis()
+                | fitted.compared_subjects(muscle, factor, category)
                 | {
                     "factor": factor,
                     "category": category,
@@ -61,7 +61,6 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "outcome": fitted.outcome.column,
                     "model": fitted.model.name,
                     "muscle": muscle,
-                    "n_category": int(sizes[category]),
                     "family": NO_FAMILY,
                     "note": fitted.note,
                 }
