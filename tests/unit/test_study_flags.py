@@ -162,6 +162,14 @@ def test_without_age_or_in_a_small_cohort_there_is_no_outlier():
     assert fat_outliers(frame[:9]).isna().all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_only_man_is_no_outlier_of_himself(seed):
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame({"sex": ["F"] * 29 + ["M"], "age_years": random.uniform(20, 80, 30)})
+    found = fat_outliers(frame.assign(fat_fraction=random.uniform(0.05, 0.3, 30)))
+    assert found.isna().tolist() == [False] * 29 + [True]
+
+
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.threshold)
 def test_a_threshold_decides_on_the_warning_of_its_flag(flag):
     usual = {other.column: 1.0 if other.below else 0.0 for other in FLAGS}

@@ -35,7 +35,7 @@ VERSIONS = {
     "score_overlap": 4,
     "draw_preview": 4,
     "dicomseg": 1,
-    "gather_cohort": 18,
+    "gather_cohort": 19,
     "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 17,

@@ -9,6 +9,7 @@ import pandas as pd
 from paravert.errors import Caution
 
 FEWEST_FOR_MODEL = 10  # scans, for the model of sex and age
+LEAST_REST = 1e-9  # 1 - leverage: below it a scan determines a term alone, as the only man does
 FAT_OUTLIER = "fat_outlier_sd"
 
 
@@ -160,7 +161,8 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     same way in each run: another order may change the last digits. It is the externally studentised
     residual of a linear model of sex and age (Cook and Weisberg 1982), in which the scan itself does
     not enter the SD; positive if the fat fraction is above the expected one. Null without sex, age or
-    fat fraction or if undefined, and for all scans if fewer than FEWEST_FOR_MODEL (10) have the three.
+    fat fraction or if undefined (the only man), and for all scans if fewer than FEWEST_FOR_MODEL (10)
+    have the three.
     """
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
@@ -173,7 +175,8 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     design = sm.add_constant(design.loc[:, design.nunique() > 1], has_constant="add")
     influence = sm.OLS(known.fat_fraction.astype(float), design).fit().get_influence()
     outliers = pd.Series(influence.resid_studentized_external, known.index)
-    return outliers.where(np.isfinite(outliers)).reindex(scans.index)
+    defined = np.isfinite(outliers) & (1 - influence.hat_matrix_diag > LEAST_REST)
+    return outliers.where(defined).reindex(scans.index)
 
 
 def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
