@@ -344,13 +344,11 @@ def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
     centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
-    n_subjects of its rows, 0 without rows; null reads "fewer than 5". If that is enough, the sentence
-    says that ages must differ.
+    n_subjects of its rows, 0 without rows; null reads "fewer than 5".
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(_people(counts.get(sex, 0), sex) for sex in SEX_WORDS)
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"
-    needed += ", not nearly all of the same age" * bool(counts.fillna(0).max() >= LEAST_SUBJECTS)
     return f"Centiles need {needed}; this study has {found}."
 
 
