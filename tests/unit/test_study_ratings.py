@@ -190,6 +190,18 @@ def test_kappa_is_null_where_it_is_not_defined():
     assert list(agreement_of_raters(apart).scans) == [0, 0]
 
 
+def test_a_scan_whose_labels_both_raters_saw_twice_counts_once():
+    ratings = [
+        Rating("S1", rater, verdict, "multifidus", side, labels)
+        for rater, of_new in (("A", "fail"), ("B", "correct"))
+        for verdict, side, labels in (("pass", "left", "old"), (of_new, "right", "new"))
+    ]
+    ratings.append(Rating("S1", "A", "fail", "", "", "seen by A alone"))
+    verdicts, failing = agreement_of_raters(ratings).to_dict("records")
+    assert verdicts["scans"] == failing["scans"] == 1
+    assert verdicts["agreement"] == failing["agreement"] == 0
+
+
 def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("own/subjects")

@@ -43,7 +43,7 @@ VERSIONS = {
     "write_tables": 16,
     "draw_figures": 14,
     "write_report": 15,
-    "write_review": 5,
+    "write_review": 6,
 }
 
 

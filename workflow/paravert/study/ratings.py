@@ -287,30 +287,45 @@ def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
     """Return Cohen's kappa of each pair of raters over the scans that both rated, with KAPPA_COLUMNS.
 
     ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or
-    one of its muscles; only ratings of the same labels are compared. Two rows per pair, by the
+    one of its muscles; only ratings of labels that both rated are used. Two rows per pair, by the
     column categories: all three verdicts, and "fail or not". Columns: first, second (raters),
     categories, scans (number that both rated), agreement (share of equal verdicts), kappa and its
     95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if all
     verdicts of both fall into one category, and agreement too if they have no scan in common.
     """
-    worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    by_rater: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
-        own, key = worst[rating.rater], (rating.scan, rating.fingerprint)
-        own[key] = max(own.get(key, 0), VERDICTS.index(rating.verdict))
+        by_rater[rating.rater].append(rating)
     rows = []
-    for first, second in combinations(sorted(worst), 2):
-        both = sorted(worst[first].keys() & worst[second].keys())
+    for first, second in combinations(sorted(by_rater), 2):
+        pair_of = by_rater[first], by_rater[second]
+        seen = set.intersection(*({_labels_of(rating) for rating in own} for own in pair_of))
+        of_first, of_second = (_worst_verdicts(own, seen) for own in pair_of)
         counts = np.zeros((len(VERDICTS), len(VERDICTS)))
-        for key in both:
-            counts[worst[first][key], worst[second][key]] += 1
+        for scan, verdict in of_first.items():
+            counts[verdict, of_second[scan]] += 1
         failing = np.array([[1, 0], [1, 0], [0, 1]])
         for categories, table in (
             (", ".join(VERDICTS), counts),
             ("fail or not", failing.T @ counts @ failing),
         ):
             pair = {"first": first, "second": second, "categories": categories}
-            rows.append(pair | {"scans": len(both)} | _kappa(table))
+            rows.append(pair | {"scans": len(of_first)} | _kappa(table))
     return pd.DataFrame(rows, columns=list(KAPPA_COLUMNS))
+
+
+def _labels_of(rating: Rating) -> tuple[str, str]:
+    return rating.scan, rating.fingerprint
+
+
+def _worst_verdicts(ratings: Iterable[Rating], seen: Container[tuple[str, str]]) -> dict[str, int]:
+    """Return {scan: place of the worst verdict in VERDICTS}. seen: labels whose ratings are used."""
+    worst: dict[str, int] = {}
+    for rating in ratings:
+        if _labels_of(rating) in seen:
+            place = VERDICTS.index(rating.verdict)
+            worst[rating.scan] = max(worst.get(rating.scan, 0), place)
+    return worst
 
 
 def _kappa(table: np.ndarray) -> dict[str, float]:
