@@ -20,7 +20,7 @@ from paravert.study.describe import write_tables
 from paravert.study.drawing.model_plots import adjusted_mean_points
 from paravert.study.drawing.value_plots import draw_fat_fraction, fat_points
 from paravert.study.figures import model_figures, read_cohort
-from paravert.study.inference import CSA, MEAN_COLUMNS
+from paravert.study.inference import CONTRAST_COLUMNS, CSA, MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
 from paravert.study.result_tables import basis_sentences, for_sharing, write_result
@@ -344,6 +344,25 @@ def test_notes_of_comparisons_are_told_once():
     rows = rows.assign(**dict.fromkeys(numbers, 1.0), note=["b left out", "b left out; a"])
     (told,) = report_tables.contrast_texts(rows)
     assert told["note"] == "B left out. A."
+
+
+def shared_comparison(n_sex):
+    """Return a comparison of the sexes, and its model's term, as tables for sharing hold them."""
+    row = dict.fromkeys(CONTRAST_COLUMNS, 1.0) | {"model": "m", "label": "x", "unit": "mm2"}
+    row |= {"family": "sex, area", "outcome": CSA, "n_subjects": 9, "n_rows": 72}
+    row |= {"n_sex": n_sex} | dict.fromkeys(("estimator", "link", "covariance", "formula", "note"))
+    return for_sharing(pd.DataFrame([row]))
+
+
+@pytest.mark.parametrize(("men", "shown"), [(3, False), (5, True)])
+def test_a_comparison_that_sharing_leaves_out_is_told_as_such(men, shown):
+    table = shared_comparison(men)
+    (told,) = report_tables.contrast_texts(table)
+    assert "nan" not in told["note"]
+    assert ("Sex, area: not shown: fewer than 5 subjects." in told["note"]) != shown
+    assert ("Not shown: fewer than 5 subjects." in told["table"]) != shown
+    (model,) = report_tables.model_texts(table)
+    assert ("Not shown: fewer than 5 subjects." in model["terms"]) != shown
 
 
 def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):

@@ -42,6 +42,8 @@ def text_of(
     level_note="",
     curve=None,
     intervals=True,
+    estimate=1.0,
+    suppressed=False,
     **changes,
 ):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
@@ -65,7 +67,8 @@ def text_of(
             "model": [fitted],
             "outcome": [outcome],
             "note": [note],
-            "estimate": [1.0],
+            "estimate": [estimate],
+            "suppressed": [suppressed],
             "n_subjects": [subjects],
             "formula": [formula],
         }
@@ -134,6 +137,15 @@ def weighted_table(weights):
         ({"excluded": 1}, " 1 subject was excluded after review by eye."),
         ({"given": 1}, "In 1 subject label maps"),
         ({"weights": WEIGHTS | {"n_missing": 1}}, "weights for 1 subject missing from"),
+        (
+            {"weights": {"note": None}},  # blanked for sharing
+            "Comparisons of area were not shown: fewer than 5 subjects.",
+        ),
+        (
+            {"estimate": np.nan, "suppressed": True},
+            "Models are not shown: fewer than 5 subjects.",
+        ),
+        ({"estimate": np.nan}, "No model was fitted."),
         ({"given": 3}, "In 3 subjects label maps made elsewhere"),
         ({"dixon": 4}, "In 4 of 22 subjects, who have Dixon images"),
         ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),

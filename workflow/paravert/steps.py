@@ -42,7 +42,7 @@ VERSIONS = {
     "fit_centiles": 6,
     "write_tables": 16,
     "draw_figures": 14,
-    "write_report": 15,
+    "write_report": 16,
     "write_review": 6,
 }
 

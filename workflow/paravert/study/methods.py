@@ -17,6 +17,7 @@ from paravert.study.inference import (
 )
 from paravert.study.level_areas import NEAREST_MM, REACH_MM
 from paravert.study.marginal_model import name_and_rest
+from paravert.study.result_tables import NOT_SHOWN, is_suppressed
 from paravert.study.selection import TRUNCATED_PERCENT, told_first
 from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
 from paravert.study.standard_level import SCANS_COVER
@@ -55,7 +56,7 @@ def methods_paragraph(
         *_labels(configuration, subjects),
         *_measures(configuration, subjects),
         *_levels(level, level_sources, level_note, fitted),
-        *_models(configuration, fitted),
+        *_models(configuration, fitted, is_suppressed(models)),
         *_specifications(configuration, curve),
         *_weights(weighted),
         *_resampled(configuration, table1),
@@ -179,9 +180,9 @@ def _has_sexes(fitted: pd.DataFrame) -> bool:
     return bool(fitted["formula"].astype(str).str.contains(r"\bsex\b").any())
 
 
-def _models(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
+def _models(configuration: Mapping, fitted: pd.DataFrame, suppressed: bool) -> list[str]:
     if fitted.empty:
-        return ["No model was fitted."]
+        return [f"Models are {NOT_SHOWN}." if suppressed else "No model was fitted."]
     curved = fitted["formula"].str.contains("cr(", regex=False).any()
     age = (
         f"a natural cubic spline with {SPLINE_DF} degrees of freedom"
@@ -278,7 +279,8 @@ def _weights(weighted: pd.DataFrame) -> list[str]:
     for row in told_first(weighted).drop_duplicates("outcome").itertuples():
         outcome = "area" if row.outcome == CSA else "fat fraction"
         if pd.isna(row.weighted):
-            why = row.note.partition(f"; {SCANS_COVER}")[0]
+            note = NOT_SHOWN if pd.isna(row.note) else row.note  # blanked for sharing
+            why = note.partition(f"; {SCANS_COVER}")[0]
             sentences.append(f"Comparisons of {outcome} were {why}.")
         else:
             low, high = TRUNCATED_PERCENT

@@ -31,7 +31,7 @@ from paravert.study.flags import flag_counts
 from paravert.study.methods import methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
-from paravert.study.result_tables import FEWER, basis_sentences
+from paravert.study.result_tables import FEWER, basis_sentences, is_suppressed
 from paravert.study.scans import first_scans, in_order_of_visits, scan_names
 from paravert.study.summary import counted, plural, subjects_in_sheet
 from paravert.study.templates import TEMPLATES, html_template
@@ -296,7 +296,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
     for name, (in_words, options) in shown.items():
         table = _read_csv(folder, name)
         own = report_tables.over_all_slices(table, MASKS) if name == "reliability" else table
-        if "suppressed" in table and table["suppressed"].any():
+        if is_suppressed(table):
             options = options | {"empty": f"Not shown: {FEWER}."}
         found[name] = as_html(in_words(table), **options) + _basis_note(own)
     of_centiles = as_html(report_tables.centiles_text(centiles), empty=too_few(centiles))

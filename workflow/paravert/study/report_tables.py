@@ -11,7 +11,7 @@ from paravert.anatomy import MUSCLES
 from paravert.study.data_frames import ALL_SEXES, SEX_UNKNOWN
 from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
-from paravert.study.result_tables import basis_sentences
+from paravert.study.result_tables import NOT_SHOWN, basis_sentences, is_suppressed
 from paravert.study.selection import told_first
 from paravert.study.standard_level import ALL_SLICES
 from paravert.study.summary import counted, counted_range
@@ -609,13 +609,13 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     ]
     columns = ["Family", "Comparison", "Estimate", "95 % interval", "Unit", "p", "p (Holm)"]
     shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
-    missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
-    notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
+    missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].fillna({"note": NOT_SHOWN})
+    notes = [f"{row.family}: {row.note}" for row in missing.drop_duplicates().itertuples()]
     subjects = rows["n_subjects"].dropna()
     told = "" if subjects.empty else f", {counted_range(subjects, 'subject')}"
     return {
         "title": f"Model: {model}{told}",
-        "table": as_html(shown, empty="No comparison could be estimated."),
+        "table": as_html(shown, empty=_why_empty(rows, "No comparison could be estimated.")),
         "note": " ".join(
             [
                 *basis_sentences(known),
@@ -654,7 +654,8 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
     notes = basis_sentences(known)
     of_outcomes = told_first(table).drop_duplicates("outcome")
     notes += [_weights_note(row) for row in of_outcomes.itertuples()]
-    return {"table": as_html(shown, empty="No weighted comparison."), "note": " ".join(notes)}
+    empty = _why_empty(table, "No weighted comparison.")
+    return {"table": as_html(shown, empty=empty), "note": " ".join(notes)}
 
 
 def _weights_note(row: tuple) -> str:
@@ -662,7 +663,7 @@ def _weights_note(row: tuple) -> str:
     in_model = DASH if pd.isna(row.n_subjects) else counted(int(row.n_subjects), "subject")
     subjects = f"{in_model} in the model, {number_text(row.n_missing, 0)} missing"
     if pd.isna(row.weighted):
-        why = "suppressed" if pd.isna(row.note) else row.note
+        why = NOT_SHOWN if pd.isna(row.note) else row.note
         return f"{_measure(row.outcome)}: {subjects}; {why}."
     left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
     left_out += "".join(f" {text}" for text in _sentences([row.note] if pd.notna(row.note) else []))
@@ -693,6 +694,11 @@ def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
+def _why_empty(table: pd.DataFrame, otherwise: str) -> str:
+    """Return the sentence in place of rows without an estimate; those for sharing may be blanked."""
+    return _sentences([NOT_SHOWN])[0] if is_suppressed(table) else otherwise
+
+
 def _where(outcome: str) -> str:
     """Return words for the place of an outcome; "" for means over all slices."""
     places = {"at_level": " at the standard level", "by_level": " by level"}
@@ -716,7 +722,10 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     columns = ["Term", "Estimate", "95 % interval", "Unit", "p"]
     return {
         "title": f"{_measure(outcome)}{_where(outcome)}, {model}{n}",
-        "terms": as_html(pd.DataFrame(rows, columns=columns).set_index("Term"), empty="No fit."),
+        "terms": as_html(
+            pd.DataFrame(rows, columns=columns).set_index("Term"),
+            empty=_why_empty(terms, "No fit."),
+        ),
         "formula": "" if pd.isna(first["formula"]) else str(first["formula"]),
         "note": " ".join(
             [*basis_sentences(terms), *_sentences(terms["note"].dropna().unique()[:1])]

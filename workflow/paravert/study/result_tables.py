@@ -17,6 +17,7 @@ OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
+NOT_SHOWN = f"not shown: {FEWER}"
 SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of ([\d,]+ (?:subjects|men))"
 FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
 AGES = r"(outside the ages of the subjects), \S+ to \S+ years"  # of the youngest and the oldest
@@ -114,6 +115,11 @@ def _of_the_same(frame: pd.DataFrame, small: pd.Series) -> pd.Series:
     """Return whether any row with the same texts, but for the sex, is small, bool (rows,)."""
     texts = frame.select_dtypes(exclude="number").drop(columns="sex")
     return small.groupby([texts[name] for name in texts], dropna=False).transform("any")
+
+
+def is_suppressed(table: pd.DataFrame) -> bool:
+    """Return whether numbers of a table of results were blanked by `for_sharing`."""
+    return "suppressed" in table and bool(table["suppressed"].any())
 
 
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
