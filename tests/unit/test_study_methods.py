@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import paravert
-from paravert.study.methods import methods_paragraph
+from paravert.study.methods import MODEL_OUTCOMES, _models, methods_paragraph
 
 WEIGHTS = {"weighted": 300.0, "n_missing": 12, "predictors": "sex, site", "effective_n": 18.2}
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
@@ -205,7 +205,9 @@ def weighted_table(weights):
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),
         ({}, "Age entered as a straight line"),
         ({"excluded": 2}, "2 subjects were excluded after review by eye."),
-        (BY_LEVEL, "at each vertebral level were modelled, too, with"),
+        (BY_LEVEL, "Area at each vertebral level was modelled, too, with"),
+        ({}, " Area (identity link) was compared by marginal models (generalised"),
+        ({"outcome": "fat_fraction"}, " Fat fraction (logit link) was compared by"),
         (
             BY_LEVEL
             | {
@@ -215,7 +217,7 @@ def weighted_table(weights):
         ),
         (
             {"outcome": "csa_at_level_mm2", "gather_cohort": {"level_standard": "L4"}},
-            "fat fraction at L4, interpolated",
+            "Area at L4, interpolated between slices, was compared likewise.",
         ),
         (
             {"fitted": "adjusted", "formula": ADJUSTED_FORMULA},
@@ -251,7 +253,8 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"segment_muscles": {"keep_largest": False}}, "largest connected region"),
         ({"segment_muscles": {"fill_holes": False}}, "holes were filled"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "straight line"),
-        ({}, "vertebral level were modelled"),
+        ({}, "vertebral level was modelled"),
+        ({}, "fat fraction (logit"),  # of STIR images, for example
         ({}, "excluded"),
         ({}, "interpolated"),
         ({"level_sources": ["axial"]}, "evel of each slice"),
@@ -269,6 +272,23 @@ def test_the_paragraph_says_what_the_run_did(given, said):
 )
 def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):
     assert unsaid not in text_of(**given)
+
+
+def test_the_measures_of_the_fitted_models_are_named():
+    settings = yaml.safe_load(SETTINGS.read_text())
+    columns = [o.column for o in MODEL_OUTCOMES]
+    fitted = pd.DataFrame({"outcome": columns, "formula": "y ~ sex", "n_subjects": 9})
+    text = " ".join(_models(settings, fitted.assign(model="m", note=None), suppressed=False))
+    for told in (
+        "Area, volume (identity link) and fat fraction (logit link) were compared by marginal",
+        " Area and fat fraction at L3/4, interpolated between slices, were compared likewise.",
+        " Area and fat fraction at each vertebral level were modelled, too, with",
+    ):
+        assert told in f" {text}"
+    of_dark_fat = fitted[~fitted["outcome"].str.contains("fat")].assign(model="m", note=None)
+    text = " ".join(_models(settings, of_dark_fat, suppressed=False))
+    assert text.startswith("Area, volume (identity link) were compared")
+    assert "fat fraction" not in text
 
 
 def test_faults_of_masks_and_images_are_told_as_such():

@@ -1,6 +1,6 @@
 """The methods of a study in words, from its configuration, its run and its models."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 from patsy import ModelDesc
@@ -13,16 +13,22 @@ from paravert.study.inference import (
     BY_LEVEL_OUTCOMES,
     CSA,
     LEVEL_OUTCOMES,
+    OUTCOMES,
     SEX_AND_AGE,
+    ModelOutcome,
 )
 from paravert.study.level_areas import NEAREST_MM, REACH_MM
-from paravert.study.marginal_model import name_and_rest
+from paravert.study.marginal_model import IDENTITY, LOGIT, name_and_rest
 from paravert.study.result_tables import NOT_SHOWN, is_suppressed
 from paravert.study.selection import TRUNCATED_PERCENT, told_first
 from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
 from paravert.study.standard_level import SCANS_COVER
 from paravert.study.summary import counted, counted_range
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK, SHEET
+
+MODEL_OUTCOMES = (*OUTCOMES, *LEVEL_OUTCOMES, *BY_LEVEL_OUTCOMES)
+# Names by the first word of an outcome's column.
+MEASURE_WORDS = {"csa": "area", "volume": "volume", "fat": "fat fraction"}
 
 
 def methods_paragraph(
@@ -190,8 +196,12 @@ def _models(configuration: Mapping, fitted: pd.DataFrame, suppressed: bool) -> l
         else "a straight line"
     )
     numbers = [f"{percent:.0%}" for percent in AGE_QUANTILES]
+    links = []
+    for link in (IDENTITY, LOGIT):
+        if names := _measures_of(fitted, (o for o in MODEL_OUTCOMES if o.link == link)):
+            links.append(f"{', '.join(names)} ({link} link)")
     return [
-        "Area, volume (identity link) and fat fraction (logit link) were compared by marginal models"
+        f"{_named(links)} {_verb(_measures_of(fitted, MODEL_OUTCOMES))} compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
         f" {'sex, ' * _has_sexes(fitted)}age and side per muscle.",
         *_adjusted(fitted),
@@ -231,6 +241,22 @@ def _specifications(configuration: Mapping, curve: pd.DataFrame) -> list[str]:
     ]
 
 
+def _measures_of(fitted: pd.DataFrame, outcomes: Iterable[ModelOutcome]) -> list[str]:
+    """Return the names of the measures whose models were fitted, of these outcomes."""
+    known = [outcome.column for outcome in outcomes if (fitted["outcome"] == outcome.column).any()]
+    return list(dict.fromkeys(MEASURE_WORDS[column.partition("_")[0]] for column in known))
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return names as the beginning of a sentence, such as "Area and fat fraction"."""
+    told = " and ".join(names)
+    return f"{told[0].upper()}{told[1:]}"
+
+
+def _verb(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
 def _adjusted(fitted: pd.DataFrame) -> list[str]:
     """Return the sentence on what the adjusted model has beside the terms of the other one."""
     formulas = fitted.loc[fitted["model"] == ADJUSTED.name, "formula"].dropna().unique()
@@ -253,17 +279,16 @@ def _adjusted(fitted: pd.DataFrame) -> list[str]:
 
 def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
     sentences = []
-    if fitted["outcome"].isin([outcome.column for outcome in LEVEL_OUTCOMES]).any():
-        level = configuration["gather_cohort"]["level_standard"]
-        sentences.append(
-            f"Area and fat fraction at {level}, interpolated between slices, were compared likewise."
-        )
+    if names := _measures_of(fitted, LEVEL_OUTCOMES):
+        told = f"{_named(names)} at {configuration['gather_cohort']['level_standard']}"
+        sentences.append(f"{told}, interpolated between slices, {_verb(names)} compared likewise.")
     by_level = _of_levels(fitted)
     if not by_level.empty:
         sample = by_level["note"].str.extract("(random sample of .*? subjects)")[0].dropna()
         whom = f" ({sample.iloc[0]})" if len(sample) else ""
+        names = _measures_of(by_level, BY_LEVEL_OUTCOMES)
         sentences.append(
-            f"Area and fat fraction at each vertebral level were modelled, too{whom}, with the level, by"
+            f"{_named(names)} at each vertebral level {_verb(names)} modelled, too{whom}, with the level, by"
             + (
                 " muscle and sex, as a term: differences between the sexes are means over the levels."
                 if _has_sexes(fitted)
