@@ -33,6 +33,7 @@ from paravert.study.drawing.examples import (
     overlay,
     representatives,
 )
+from paravert.study.drawing.model_plots import draw_adjusted_means
 from paravert.study.drawing.reconstructions import reconstructed
 from paravert.study.drawing.surfaces import (
     AMBIENT,
@@ -53,6 +54,7 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.inference import CSA, FAT
 from paravert.study.models import fit_models
 from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
@@ -712,3 +714,17 @@ def test_points_of_a_ball_are_as_bright_as_the_formula_of_phong(towards):
     expected = grey * (AMBIENT + DIFFUSE * max(normal @ light, 0))
     expected += GLOSS * max(normal @ half, 0) ** SHININESS
     assert found == pytest.approx(expected, rel=0.04)
+
+
+def test_the_legend_of_adjusted_means_names_both_sexes_where_the_first_muscle_lacks_one():
+    numbers = {"estimate": 0.2, "low_95": 0.1, "high_95": 0.3, "age_years": 50}
+    places = [("psoas_major", "F"), ("multifidus", "F"), ("multifidus", "M")]
+    rows = [
+        numbers | {"outcome": outcome, "muscle": muscle, "sex": sex}
+        for outcome in (CSA, FAT)
+        for muscle, sex in places
+    ]
+    with style.applied():
+        figure = draw_adjusted_means(pd.DataFrame(rows))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Women", "Men"]

@@ -5,6 +5,7 @@ import textwrap
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from paravert.anatomy import MUSCLES
 from paravert.study.drawing import style
@@ -52,8 +53,14 @@ def draw_adjusted_means(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Fi
     for axes in grid[1]:
         axes.set_ylim(0, highest)
         axes.set_xlabel("Age, years")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    handles = [  # a panel may lack a sex or, without its muscle, both
+        Line2D(
+            [], [], color=style.SEX_COLOURS[sex], marker=style.SEX_MARKERS[sex], markersize=3.5,
+            linewidth=1, label=style.SEX_NAMES[sex],
+        )
+        for sex in style.sexes_in(frame)
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -71,7 +78,6 @@ def _mean_panel(axes: Axes, own: pd.DataFrame, factor: float) -> None:
             markersize=3.5,
             linewidth=1,
             capsize=2,
-            label=style.SEX_NAMES[sex],
         )
     axes.set_xlim(20, 80)
     axes.set_xticks([30, 50, 70])
