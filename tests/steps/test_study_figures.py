@@ -33,7 +33,11 @@ from paravert.study.drawing.examples import (
     overlay,
     representatives,
 )
-from paravert.study.drawing.model_plots import draw_adjusted_means
+from paravert.study.drawing.model_plots import (
+    draw_adjusted_means,
+    draw_site_effects,
+    site_effect_points,
+)
 from paravert.study.drawing.reconstructions import reconstructed
 from paravert.study.drawing.surfaces import (
     AMBIENT,
@@ -728,3 +732,14 @@ def test_the_legend_of_adjusted_means_names_both_sexes_where_the_first_muscle_la
         figure = draw_adjusted_means(pd.DataFrame(rows))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Women", "Men"]
+
+
+def test_a_site_with_dollar_signs_is_drawn_as_it_is_written(tmp_path):
+    row = {"factor": "site", "category": r"US$ \x AU$", "reference": "B", "outcome": CSA}
+    row |= {"model": "alone", "muscle": "multifidus", "n_category": 9}
+    row |= {"estimate": 1.0, "low_95": 0.0, "high_95": 2.0}
+    points = site_effect_points(pd.DataFrame([row]))
+    with style.applied():
+        figure = draw_site_effects(points)
+        style.write_figure(figure, points, tmp_path, "site_effects")
+    assert "$" in figure.axes[0].get_yticklabels()[0].get_text()

@@ -54,6 +54,7 @@ RC_PARAMS = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "text.color": INK,
+    "text.parse_math": False,  # names of sites may hold "$"
     "legend.frameon": False,
     "legend.fontsize": 7.5,
     "figure.dpi": 100,
