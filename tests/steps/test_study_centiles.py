@@ -477,6 +477,15 @@ def test_a_small_study_is_told_how_many_it_needs():
     assert told in as_html(centiles_text(centiles), empty=too_few(centiles))
 
 
+def test_a_study_of_one_age_is_not_told_that_it_has_too_few_subjects():
+    subjects = people(70, 70).assign(age_years=47.0)
+    centiles = centile_frame(subjects, samples=2, seed=1)
+    told = "No centiles: all subjects are of the same age, within a year."
+    assert too_few(centiles) == told
+    figure = draw_centiles(centile_points(subjects, centiles))
+    assert figure.texts[0].get_text() == told
+
+
 def test_the_report_shows_medians_with_the_3rd_and_97th_centile(study):
     centiles = pd.read_parquet(study / "centiles.parquet")
     text = centiles_text(centiles)

@@ -341,11 +341,15 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
 
 
 def too_few(centiles: pd.DataFrame) -> str:
-    """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
+    """Return a sentence on why a study has no centiles: how many subjects it has, and needs.
 
     centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
-    n_subjects of its rows, 0 without rows; null reads "fewer than 5".
+    n_subjects of its rows, 0 without rows; null reads "fewer than 5". If that is enough, the sentence
+    gives the notes instead, such as that all subjects are of the same age.
     """
+    enough = (centiles["n_subjects"] >= LEAST_SUBJECTS).fillna(False)
+    if notes := list(centiles.loc[enough, "note"].dropna().unique()):
+        return f"No centiles: {'; '.join(notes)}."
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(_people(counts.get(sex, 0), sex) for sex in SEX_WORDS)
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"

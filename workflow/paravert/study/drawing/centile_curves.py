@@ -45,14 +45,14 @@ def centile_points(
     compares scans; area and fat fraction are those at this level if it is used (at least 80 % of
     the subjects have it) and has centiles, otherwise those over all slices (as by default).
     Columns: kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or
-    fraction), low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point
+    fraction), low_95, high_95, n_subjects, note (why it is not fitted). kind: "centile", a place on a curve; "subject", a point
     (only with fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles of the
     measure and muscle); "not fitted", a row of the table without a value, which is not drawn.
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
     kind = own["value"].notna().map({True: CURVE, False: NOT_FITTED})
-    parts = [own[[*columns, "n_subjects"]].assign(kind=kind)]
+    parts = [own[[*columns, "n_subjects", "note"]].assign(kind=kind)]
     groups = own.loc[kind == CURVE, ["measure", "muscle", "sex"]].drop_duplicates()
     if len(subjects) < POINTS_BELOW:
         by_name = {measure.name: measure for measure in MEASURES}
@@ -62,7 +62,7 @@ def centile_points(
             own = own.rename(columns={column: "value"})
             parts.append(own.assign(measure=measure, muscle=muscle, sex=sex, kind=POINT))
     found = pd.concat(parts, ignore_index=True)
-    return found[["kind", *columns, "n_subjects"]]
+    return found[["kind", *columns, "n_subjects", "note"]]
 
 
 def _measures(centiles: pd.DataFrame, level: StandardLevel) -> list[str]:
