@@ -333,6 +333,19 @@ def test_ratings_of_two_raters_are_not_mixed(pages, tmp_path):
     assert [row["scan"] for row in rows_of(page.export())] == ["S0003"]
 
 
+def test_a_file_that_a_spreadsheet_saved_is_imported_or_refused(pages, tmp_path):
+    page = pages()
+    row = 'S0003;A;10:00;fail;;;;"low, ""left""";d000000000000003'
+    file = tmp_path / "ratings.csv"
+    file.write_text(f"{';'.join(FIELDS)}\r\n{row}\r\n", encoding="utf-8-sig")
+    page.give(file)
+    page.wait(lambda: page.find("#told").text == "Rater A: 1 imported.")
+    assert rows_of(page.export())[0]["note"] == 'low, "left"'
+    file.write_text(f"{';'.join(FIELDS)}\r\nS0004;A;10:00;fail;;;;;1,23457E+15\r\n")
+    page.give(file)
+    page.wait(lambda: "1,23457E+15 of S0004. Spreadsheets" in page.find("#told").text)
+
+
 def test_an_import_asks_before_it_replaces_ratings(pages, tmp_path):
     rows = [  # S0003 is rated alike here, S0004 and S0005 otherwise, S0006 not
         "S0003,A,08:00,fail,,,,,d000000000000003",

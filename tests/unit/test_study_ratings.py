@@ -136,6 +136,7 @@ def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
         ("S1 A fail glutaeus - f1", "line 2: muscle 'glutaeus', expected psoas_major"),
         ("S1 A fail - left f1", "line 2: side 'left', expected none without a muscle"),
         ("S1 A fail - - -", "line 2: no fingerprint"),
+        ("S1 A fail - - 1.23457E+15", r"line 2: fingerprint '1.23457E\+15', .* into numbers"),
     ],
 )
 def test_a_faulty_rating_is_told_with_its_line(tmp_path, line, told):

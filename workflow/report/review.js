@@ -142,6 +142,7 @@ function csvOf(ratings) {
 }
 
 function rowsOf(text) {
+  const separator = text.split("\n", 1)[0].includes(";") ? ";" : ","; // spreadsheets write semicolons
   const rows = [];
   let row = [], value = "", quoted = false;
   for (let at = 0; at < text.length; at++) {
@@ -150,7 +151,7 @@ function rowsOf(text) {
       if (letter !== '"') value += letter;
       else if (text[at + 1] === '"') { value += '"'; at++; } else quoted = false;
     } else if (letter === '"') quoted = true;
-    else if (letter === ",") { row.push(value); value = ""; }
+    else if (letter === separator) { row.push(value); value = ""; }
     else if (letter === "\n") { row.push(value); rows.push(row); row = []; value = ""; }
     else if (letter !== "\r") value += letter;
   }
@@ -175,7 +176,10 @@ function importRatings(text) {
   const ratings = rows.map((row) => Object.fromEntries(FIELDS.map((field) => [field, row[header.indexOf(field)] || ""])));
   const raters = [...new Set(ratings.map((rating) => rating.rater))];
   const [rater] = raters;
+  const changed = ratings.find(({ fingerprint }) => !/^[A-Za-z0-9]+$/.test(fingerprint));
   if (raters.length !== 1 || !isRater(rater)) return tell("Expected the ratings of one rater in the file.");
+  if (changed)
+    return tell(`Nothing imported: fingerprint ${changed.fingerprint || "empty"} of ${changed.scan}. Spreadsheets turn some into numbers; import the file as it was exported.`);
   renew();
   if (rater !== stored.rater && ratingsBy(stored.rater).length)
     return tell(`The file is of rater ${rater}, the ratings shown are of ${stored.rater}: nothing imported. Enter ${rater} as rater, then import.`);

@@ -97,7 +97,7 @@ def read_ratings(files: Iterable[Path]) -> list[Rating]:
 
     Raises InputError for a file that may not be read, is not UTF-8 or lacks a column, for an
     unknown verdict, muscle or side, for a side without a muscle, for a row without scan, rater or
-    fingerprint, for a scan, muscle and side that is rated twice, for a file of several raters, and
+    fingerprint, for a fingerprint that a spreadsheet turned into a number, for a scan, muscle and side that is rated twice, for a file of several raters, and
     for a rater with two files.
     """
     found: list[Rating] = []
@@ -149,7 +149,12 @@ def _fault_of(rating: Rating) -> str:
             words = ", ".join(filter(None, allowed)) or "none without a muscle"
             return f"{name} {getattr(rating, name)!r}, expected {words}"
     lacking = [name for name in ("scan", "rater", "fingerprint") if not getattr(rating, name)]
-    return f"no {lacking[0]}" if lacking else ""
+    if lacking:
+        return f"no {lacking[0]}"
+    if not rating.fingerprint.isalnum():  # such as 1.23457E+15
+        told = "expected letters and digits alone; spreadsheets turn some into numbers"
+        return f"fingerprint {rating.fingerprint!r}, {told}"
+    return ""
 
 
 def check_rule(ratings: Sequence[Rating], rule: str) -> None:
