@@ -13,6 +13,7 @@ from paravert.errors import InputError
 from paravert.measure import review_pictures
 from paravert.measure.slice_picture import SliceView
 from paravert.study import review
+from paravert.study.flags import doubtful_sections
 from paravert.study.ratings import COLUMNS
 from review_study import HOSTILE, SUBJECTS, write_study
 from study_tables import cohort_rows
@@ -68,6 +69,17 @@ def test_a_scan_has_the_lines_of_its_slices_on_the_sagittal_picture(home):
 def test_the_lowest_predicted_iou_names_muscle_side_and_slice(scans):
     assert scans["S0003"]["lowest"] == [0.9, 0.9, 0.21, 0.9]
     assert scans["S0003"]["where"] == "erector spinae right, slice 1/4"
+
+
+@pytest.mark.parametrize(("limit", "red"), [(0.67, 5), (0.671, 6), (0.66, 4), (0.675, 8)])
+def test_sections_are_red_that_are_doubtful_in_the_table(limit, red):
+    iou = pd.Series([0.1, 0.64, 0.65, 0.6549, 0.6696, 0.6704, 0.6711, 0.6749])
+    (shown,) = review._by_slice(iou, 2, limit)
+    assert [value < limit for value in shown] == doubtful_sections(iou, limit).to_list()
+    assert doubtful_sections(iou, limit).sum() == red
+    rows = pd.DataFrame({"predicted_iou": iou[4:5], "muscle": "multifidus", "side": "left"})
+    (lowest,) = filter(None, review.lowest_iou(rows.assign(stack_id=1, slice=1), limit)["lowest"])
+    assert (lowest < limit) == (iou[4] < limit)
 
 
 def test_a_scan_has_all_slices_and_eight_values_each(home):

@@ -100,8 +100,10 @@ def write_review(
     for number, scans in enumerate(_pages(cohort), start=1):
         found = {}
         for subject, rows in scans:
-            details[subject] = {"page": number} | lowest_iou(rows) | _levels_shown(rows)
-            found[subject] = _slice_details(rows) | {"measures": percentiles.get(subject, [])}
+            lowest = lowest_iou(rows, doubtful_iou)
+            details[subject] = {"page": number} | lowest | _levels_shown(rows)
+            found[subject] = _slice_details(rows, doubtful_iou)
+            found[subject]["measures"] = percentiles.get(subject, [])
             if sagittal := read_sagittal_lines(folder / subject):
                 found[subject] |= dict(zip(("sagittal", "lines"), sagittal, strict=True))
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
@@ -206,17 +208,18 @@ def _is_known(value: object) -> bool:
     return isinstance(value, list) or not pd.isna(value)
 
 
-def lowest_iou(rows: pd.DataFrame) -> dict:
+def lowest_iou(rows: pd.DataFrame, doubtful: float = 0.0) -> dict:
     """Return the lowest predicted IoU of each muscle of a scan, and where the lowest of all is.
 
     rows: rows of one scan in the cohort table `slices`. A predicted IoU of 0 (the muscle has no
-    pixel) is ignored. Returns {"lowest": a value per muscle in the order of anatomy.MUSCLES, the
-    minimum over both sides and all slices, three decimals, None if unknown; "where": text such as
-    "multifidus left, slice 1/12" (stack/slice), missing if all are unknown}.
+    pixel) is ignored. doubtful: lower values are marked, so none is rounded across it. Returns
+    {"lowest": a value per muscle in the order of anatomy.MUSCLES, the minimum over both sides and
+    all slices, three decimals, None if unknown; "where": text such as "multifidus left, slice 1/12"
+    (stack/slice), missing if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
-    lowest = [_rounded(by_muscle.get(muscle), 3) for muscle in MUSCLES]
+    lowest = [_rounded_iou(by_muscle.get(muscle), 3, doubtful) for muscle in MUSCLES]
     if known.empty:
         return {"lowest": lowest}
     muscle, side, stack, number = known.loc[
@@ -257,10 +260,11 @@ def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
         yield page
 
 
-def _slice_details(rows: pd.DataFrame) -> dict:
+def _slice_details(rows: pd.DataFrame, doubtful: float) -> dict:
     """Return what the page shows of the slices of one scan, a dict of lists.
 
-    rows: of one scan in the table of slices, sorted by stack, slice, muscle and side. slices:
+    rows: of one scan in the table of slices, sorted by stack, slice, muscle and side. doubtful: as in
+    `lowest_iou`. slices:
     [stack, slice, position in mm, name of the level or ""] per slice. iou, csa (mm2), fat
     (fraction): eight values per slice, for label values 1 to 8, None if unknown.
     """
@@ -270,15 +274,15 @@ def _slice_details(rows: pd.DataFrame) -> dict:
     keys = zip(*(values.tolist() for values in numbers), strict=True)
     return {
         "slices": [list(key) for key in keys],
-        "iou": _by_slice(rows.predicted_iou, 2),
+        "iou": _by_slice(rows.predicted_iou, 2, doubtful),
         "csa": _by_slice(rows.csa_mm2, 0),
         "fat": _by_slice(rows.fat_fraction, 2),
     }
 
 
-def _by_slice(values: pd.Series, digits: int) -> list[list[float | None]]:
+def _by_slice(values: pd.Series, digits: int, doubtful: float = 0.0) -> list[list[float | None]]:
     table = values.to_numpy(dtype=float).reshape(-1, len(LABELS))
-    return [[_rounded(value, digits) for value in row] for row in table.tolist()]
+    return [[_rounded_iou(value, digits, doubtful) for value in row] for row in table.tolist()]
 
 
 def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
@@ -301,6 +305,14 @@ def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
     for subject, *values in zip(muscles.subject, *values_of, strict=True):
         found.setdefault(subject, []).append(values)
     return found
+
+
+def _rounded_iou(value: float | None, digits: int, doubtful: float) -> float | int | None:
+    """Return a rounded value; the value itself if rounding would move it across `doubtful`."""
+    rounded = _rounded(value, digits)
+    if rounded is None or (value < doubtful) == (rounded < doubtful):
+        return rounded
+    return float(value)
 
 
 def _rounded(value: float | None, digits: int) -> float | int | None:
