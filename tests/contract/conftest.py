@@ -15,6 +15,9 @@ SETTINGS = {
     "sheet": "sheet.csv",
     "export": ["csv"],
     "convert_dicom": {"series_description": ["t2", "T2 tse"]},
+    "train_network": {"trained_on": "T2 of {site}"},
+    "fit_models": {"covariates": ["dose{mg}"]},
+    "write_report": {"study_name": "Back {pain}"},
 }
 TARGETS = (
     "all",
@@ -32,7 +35,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     images = "results/phantoms/S0001"
     (folder / "sheet.csv").write_text(
-        f"subject,images,truth\nS0001,{images}/dicom,{images}/truth.nii.gz\n"
+        f"subject,images,truth,dose{{mg}}\nS0001,{images}/dicom,{images}/truth.nii.gz,5\n"
     )
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
     return folder

@@ -56,6 +56,14 @@ def test_a_rule_passes_options_that_the_command_accepts(planned):
             assert context.params
 
 
+def test_words_in_braces_reach_the_commands(planned):
+    words = {name: " ".join(options) for name, *options in planned}
+    assert "T2 of {site}" in words["train_network"]
+    assert "--covariates dose{mg}" in words["fit_models"]
+    for name in ("write_report", "write_review"):
+        assert "--study-name Back {pain}" in words[name]
+
+
 @pytest.mark.parametrize("command", ["train_network", "pretrain_network"])
 def test_a_training_takes_its_whole_section_and_tells_each_key_in_its_help(command, capsys):
     schema = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())

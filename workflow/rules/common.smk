@@ -372,8 +372,15 @@ def results_folder(wildcards, output):
 
 
 def options(name, values):
-    """Return one `--name value` per value, quoted for the shell."""
+    """Return one `--name value` per value, quoted for the shell.
+
+    Parameters that hold words of the user are functions: Snakemake would take {words} in a text for wildcards.
+    """
     return " ".join(f"--{name} {shlex.quote(str(value))}" for value in values)
+
+
+def study_name(wildcards):
+    return options("study-name", filter(None, [config["write_report"]["study_name"]]))
 
 
 def memory_mb(step):

@@ -101,7 +101,7 @@ rule train_network:
                 *([options("sheet", [RUN_SHEET])] if HAS_VISITS else []),
             ]
         ),
-        settings=training_settings("train_network"),
+        settings=lambda wildcards: training_settings("train_network"),
         version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
@@ -134,7 +134,7 @@ rule pretrain_network:
         mem_mb=lambda wildcards, attempt: attempt * 16000,
         runtime=lambda wildcards, attempt: attempt * 1440,
     params:
-        settings=training_settings("pretrain_network"),
+        settings=lambda wildcards: training_settings("pretrain_network"),
         drawing=lambda wildcards, threads: max(1, threads // 4),  # drawing takes less time than training
         version=steps.VERSIONS["pretrain_network"],
     message:

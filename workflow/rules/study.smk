@@ -121,7 +121,7 @@ rule fit_models:
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,
-        covariates=options("covariates", config["fit_models"]["covariates"]),
+        covariates=lambda wildcards: options("covariates", config["fit_models"]["covariates"]),
         level_standard=config["gather_cohort"]["level_standard"],
         quality_cut=config["fit_models"]["quality_cut"],
         share="--share-tables" if config["write_tables"]["share_tables"] else "",
@@ -261,7 +261,7 @@ rule write_report:
         runtime=cohort_minutes("write_report"),
     params:
         results=results_folder,
-        study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
+        study_name=study_name,
         texts=report_texts,
         version=steps.VERSIONS["write_report"],
     message:
@@ -297,7 +297,7 @@ rule write_review:
         runtime=cohort_minutes("write_review"),
     params:
         results=results_folder,
-        study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
+        study_name=study_name,
         ratings=options("ratings", config["review"]["ratings"]),
         rating_rule=config["review"]["rule"],
         sample=config["review"]["sample"],
