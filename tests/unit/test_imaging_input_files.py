@@ -14,7 +14,7 @@ from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from imaging_checks import convert_several
 from nobody import as_nobody
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging import input_files
+from paravert.imaging import input_files, nifti
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.input_files import files_at, quiet_pydicom
 from paravert.provenance import state_of
@@ -133,6 +133,20 @@ def test_an_error_in_the_middle_of_a_file_is_a_reason(tmp_path, monkeypatch, cod
     with pytest.raises(SubjectFault, match=r"a file (may not be read|is gone)") as caught:
         scan_folder(tmp_path)
     assert caught.value.reason == Reason.UNREADABLE_HEADER
+    assert caught.value.passing == (code in (errno.EIO, errno.ESTALE))
+
+
+@pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
+def test_an_error_of_a_network_disk_in_a_nifti_file_may_pass(tmp_path, monkeypatch, code):
+    file = write_nifti(tmp_path / "image.nii", Plan())
+
+    def fails(*given):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(nifti, "_read_header", fails)
+    with pytest.raises(SubjectFault, match="may not be read") as caught:
+        nifti.read_nifti(file)
+    assert caught.value.passing == (code in (errno.EIO, errno.ESTALE))
 
 
 def test_too_long_a_path_and_a_circle_of_links_have_a_state(tmp_path):

@@ -211,6 +211,18 @@ def test_images_that_are_away_make_nothing_stale_and_keep_what_is_finished(shard
     assert shard.converted == []
 
 
+def test_a_subject_whose_cause_may_pass_is_tried_again_by_the_next_run(tmp_path):
+    shard = Shard(tmp_path)
+    for fault in (MemoryError(), SubjectFault(Reason.UNREADABLE_HEADER, "EIO", passing=True)):
+        shard.convert(fault)
+        assert shard.stale() == {"convert_dicom"}
+    shard.convert(SubjectFault(Reason.UNREADABLE_HEADER, "EACCES"))
+    assert shard.converted == SUBJECTS
+    assert shard.stale() == set()
+    shard.convert()
+    assert shard.converted == []
+
+
 def test_the_reason_of_a_quarantined_subject_stays_while_its_images_are_away(tmp_path):
     shard = Shard(tmp_path)
     fault = SubjectFault(Reason.TRUNCATED_PIXELS, "10 bytes, expected 20")

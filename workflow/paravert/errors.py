@@ -1,5 +1,6 @@
 """Faults of the input: exceptions, and the codes of reasons and warnings."""
 
+import errno
 import re
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,6 +11,14 @@ from pathlib import Path
 find_unseen = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ud800-\udfff]"
 ).search
+
+
+# Errors of the system that last until somebody changes the file or the path, and then its state
+# (`provenance.state_of`); None: not of the system.
+LASTING_ERRORS = frozenset(
+    (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
+    + (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+)
 
 
 class Reason(StrEnum):
@@ -120,15 +129,22 @@ class SubjectFault(Exception):
     """A fault in the data of one subject: this subject is quarantined and the others are processed.
 
     reason: code of the fault. message: what was found and what was expected, for tables and logs;
-    it must hold no names, dates, identifiers, free text or paths of the input. Both are attributes.
+    it must hold no names, dates, identifiers, free text or paths of the input. passing: whether the
+    cause is not in the data and may be gone later, so that the next run tries the subject again. All
+    three are attributes.
     """
 
-    def __init__(self, reason: Reason, message: str):
-        super().__init__(reason, message)
-        self.reason, self.message = reason, message
+    def __init__(self, reason: Reason, message: str, passing: bool = False):
+        super().__init__(reason, message, passing)
+        self.reason, self.message, self.passing = reason, message, passing
 
     def __str__(self) -> str:
         return self.message
+
+
+def may_pass(error: OSError) -> bool:
+    """Return whether the same file might be read later, as after an error of a network disk (EIO)."""
+    return error.errno not in LASTING_ERRORS
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:

@@ -18,7 +18,7 @@ from paravert.errors import InputError, some_of
 from paravert.label_sources import CORRECTED, OWN, LabelSource
 from paravert.provenance import digest
 from paravert.records import ANALYSED
-from paravert.shard_tables import read_made_from, read_outcomes
+from paravert.shard_tables import read_lasting_made_from, read_made_from, read_outcomes
 from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
@@ -348,8 +348,8 @@ def stale_steps(
     the subject sheet as {column: text}}. series_description: patterns of the setting
     convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source: meaning
     of the voxel values of the label maps that the sheet names. corrected: {subject: folder of corrected
-    label maps}, from `corrected_labels`. A table of an older version of the step, or that is not
-    Parquet, is stale. Converted subjects whose images are away (`images_away`) count as unchanged. A
+    label maps}, from `corrected_labels`. A table of an older version of the step, that is not
+    Parquet, or with a subject that is to be tried again (`SubjectFault.passing`), is stale. Converted subjects whose images are away (`images_away`) count as unchanged. A
     missing table, and the tables of steps after a missing or stale one, are not listed: Snakemake makes
     them anyway.
     """
@@ -367,7 +367,7 @@ def stale_steps(
             else:
                 own = _settings_of(step, settings, rows, subjects)
                 wanted = step_made_from(step, own, expected)
-            fits = wanted == read_made_from(table)
+            fits = wanted == read_lasting_made_from(table)
         except InputError:  # damaged
             fits = False
         if fits:

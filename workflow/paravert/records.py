@@ -58,12 +58,14 @@ class Result:
 
     outcome: analysed or quarantined, with reason and warnings. rows: one dict per row, {column:
     value}, without subject and the other columns of tables.OUTCOME; empty if quarantined. held:
-    whether the result was kept from an earlier run and not computed in this one.
+    whether the result was kept from an earlier run and not computed in this one. passing: whether
+    the next run tries the subject again (`SubjectFault`).
     """
 
     outcome: Outcome
     rows: list[dict]
     held: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from paravert.errors import InputError
 from paravert.records import Outcome, Result, outcome_of
 from paravert.steps import Step
 
+PASSING = "passing"  # key of the metadata of a table with a subject that the next run tries again
+
 
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
     """Write the table of one step for one shard as a Parquet file, completely or not at all.
@@ -25,8 +27,8 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     results: outcome and rows of each subject; the table keeps their order and adds the column
     subject. If `step.table.per_subject`, it also has the columns of the outcome, and a row for a
     subject without rows. made_from: digest (hexadecimal) of everything the table was made from. The
-    file's metadata hold `made_from` and the outcomes of all subjects (JSON). Raises the exceptions
-    of `tables.from_rows` and `tables.check` if the rows do not fit the table's description.
+    file's metadata hold `made_from`, the outcomes of all subjects (JSON), and the key PASSING if one
+    of the results is `passing`. Raises the exceptions of `tables.from_rows` and `tables.check` if the rows do not fit the table's description.
     """
     rows = []
     for result in results:
@@ -37,6 +39,8 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
         rows += [common | row for row in subject_rows]
     outcomes = json.dumps([asdict(result.outcome) for result in results])
     metadata = {"outcomes": outcomes, "made_from": made_from}
+    if any(result.passing for result in results):
+        metadata[PASSING] = "true"
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
 
 
@@ -70,7 +74,20 @@ def read_made_from(path: Path) -> str | None:
     The digest is in the metadata of the Parquet file of a shard or of the cohort. Raises InputError
     if the file is missing or not Parquet, OSError if it may not be read.
     """
-    made_from = _metadata(path).get(b"made_from")
+    return _made_from(_metadata(path))
+
+
+def read_lasting_made_from(path: Path) -> str | None:
+    """Return `read_made_from` of a shard table; None if the next run is to try one of its subjects again.
+
+    Raises InputError if the file is missing or not Parquet, OSError if it may not be read.
+    """
+    metadata = _metadata(path)
+    return None if PASSING.encode() in metadata else _made_from(metadata)
+
+
+def _made_from(metadata: dict[bytes, bytes]) -> str | None:
+    made_from = metadata.get(b"made_from")
     return made_from and made_from.decode()
 
 

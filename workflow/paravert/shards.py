@@ -448,7 +448,7 @@ class _Shard:
         self, store: ResultStore, job: _Job, scratch: Path, done: Product | SubjectFault
     ) -> Result:
         if isinstance(done, SubjectFault):
-            if done.reason is Reason.PROCESS_DIED:
+            if done.passing:
                 return self._not_held(job, done)
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -469,7 +469,8 @@ class _Shard:
                 "reason": str(done.reason),
                 "message": done.message,
             }
-            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **fields), [])
+            outcome = Outcome(job.task.subject, fingerprint=job.fingerprint, **fields)
+            return Result(outcome, [], passing=done.passing)
         warnings = tuple(sorted({str(warning) for warning in done.warnings}))
         outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings, message=done.note)
         return Result(outcome, done.rows)
@@ -513,12 +514,8 @@ def _end_with(parent: int) -> None:
 
 
 def _out_of_memory() -> SubjectFault:
-    """Return the fault (process-died) of a subject that does not fit into memory, to be raised.
-
-    The next job of the shard tries the subject again.
-    """
-    message = "not enough memory for this subject"
-    return SubjectFault(Reason.PROCESS_DIED, message)
+    """Return the fault (process-died) of a subject that does not fit into memory, to be raised."""
+    return SubjectFault(Reason.PROCESS_DIED, "not enough memory for this subject", passing=True)
 
 
 def _changed(file: Path, step: str) -> InputError:

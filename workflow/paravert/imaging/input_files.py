@@ -23,7 +23,7 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import data_element_generator
 
-from paravert.errors import Reason, SubjectFault
+from paravert.errors import Reason, SubjectFault, may_pass
 from paravert.imaging.header_values import VALUE_ERRORS
 from paravert.provenance import NOTHING_THERE, files_below
 
@@ -87,7 +87,7 @@ def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
         found = f"{what} is gone, or a link to it leads nowhere"
     else:
         found = f"{what} may not be read ({code})"
-    return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: {found}")
+    return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: {found}", may_pass(error))
 
 
 # --- DICOM ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from paravert.errors import Reason, SubjectFault
+from paravert.errors import Reason, SubjectFault, may_pass
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
@@ -251,7 +251,7 @@ def _open_nifti(file: Path, role: str) -> Iterator[BinaryIO]:
         raise SubjectFault(Reason.UNDECODABLE_PIXELS, told) from error
     except OSError as error:
         told = f"{role}: the file is absent or may not be read"
-        raise SubjectFault(Reason.UNREADABLE_HEADER, told) from error
+        raise SubjectFault(Reason.UNREADABLE_HEADER, told, may_pass(error)) from error
 
 
 def _is_compressed(file: Path) -> bool:
