@@ -232,10 +232,12 @@ def test_tables_alone_are_gathered_again_without_images_and_subjects(finished_st
     assert list(tables["slices"].csa_mm2) == list(undisturbed["slices"].csa_mm2)
 
 
-def test_tables_alone_are_not_replaced_by_those_of_a_selection(finished_study):
+@pytest.mark.parametrize("at_hand", [(), ("F1",)], ids=["nobody", "the selected"])
+def test_tables_alone_are_not_replaced_by_those_of_a_selection(finished_study, at_hand):
     study = finished_study
     shutil.rmtree(study.folder / "images")
-    shutil.rmtree(study.folder / "results/subjects")
+    for name in {*os.listdir(study.folder / "results/subjects")} - {*at_hand}:
+        shutil.rmtree(study.folder / "results/subjects" / name)
     before = {file: file.read_bytes() for file in study.folder.glob("results/shards/*/*.parquet")}
     study.settings["subjects"] = "F1"
     done = study.run()

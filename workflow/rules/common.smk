@@ -353,10 +353,12 @@ def refuse_to_lose():
     """
     folder = Path(RESULTS, "subjects")
     there = set(os.listdir(folder)) if folder.is_dir() else set()
+    if there.issuperset(SCANS):  # not only those of a selection, beside which a table holds others
+        return
     try:
         for shard, scans in SHARDS.items():
-            if not there.issuperset(scans) and os.path.exists(shard_table("convert_dicom", shard)):
-                if not phantoms_at_hand(scans) and "convert_dicom" in stale_steps(shard):
+            if os.path.exists(shard_table("convert_dicom", shard)) and not phantoms_at_hand(scans):
+                if "convert_dicom" in stale_steps(shard):
                     plan.refuse_to_lose(Path(RESULTS, "shards", shard), folder, SCANS)
     except InputError as error:
         raise FaultyInput(str(error)) from None
