@@ -241,8 +241,11 @@ def test_every_fault_of_a_sheet_is_told(study):
     assert "line 3, subject: 'S0001' is already on line 2" in done.stderr
 
 
-def test_labels_that_a_run_would_overwrite_are_not_taken(study):
-    study.rows[0]["labels"] = str(study.folder / "results/subjects/S0001/labels/stack-01.nii.gz")
+@pytest.mark.parametrize("through", ["study", "link"])
+def test_labels_that_a_run_would_overwrite_are_not_taken(study, through):
+    (study.folder.parent / "link").symlink_to(study.folder)
+    home = study.folder.parent / through
+    study.rows[0]["labels"] = str(home / "results/subjects/S0001/labels/stack-01.nii.gz")
     done = study.run()
     assert done.returncode != 0
     assert "labels of S0001 lies in results/subjects, expected a copy elsewhere" in done.stderr

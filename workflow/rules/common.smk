@@ -150,10 +150,12 @@ def ratings_doubts():
 
 def check_not_own_results(rows):
     """Raise InputError for inputs that a run would overwrite, such as a mask corrected in place."""
-    own = os.path.join(os.path.abspath(f"{RESULTS}/subjects"), "")
+    own = os.path.realpath(f"{RESULTS}/subjects")
+    real = functools.cache(os.path.realpath)  # a path may lead there through links
     for row in rows:
         for column in sheet.PATH_COLUMNS:
-            if os.path.join(row[column], "").startswith(own):
+            path = os.path.join(row[column], "")
+            if any(real(path[: one.end()]) == own for one in re.finditer("/subjects(?=/)", path)):
                 fault = f"{column} of {sheet.scan_of(row)} lies in {RESULTS}/subjects"
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
