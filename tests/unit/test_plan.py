@@ -285,6 +285,20 @@ def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_path
     assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3
 
 
+def test_the_digest_of_the_ledger_tells_other_shard_tables_whatever_their_times(shard):
+    def gathered():
+        return plan.gathered_from("cohort", shard.folder / "shards", ["0"])
+
+    first, table = gathered(), shard.table("draw_preview")
+    times = table.stat().st_mtime_ns
+    images_change(shard)
+    shard.make()
+    os.utime(table, ns=(times, times))
+    assert gathered() != first
+    table.unlink()
+    assert gathered() != first
+
+
 def test_the_digest_of_the_cohort_tells_the_content_of_files_and_not_their_time(tmp_path):
     file = tmp_path / "ratings.csv"
 

@@ -22,7 +22,7 @@ from paravert.shard_tables import read_lasting_made_from, read_made_from, read_o
 from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
-FIRST = STEPS["convert_dicom"]
+FIRST, LAST = STEPS["convert_dicom"], STEPS["draw_preview"]
 NONE_CORRECTED: Mapping[str, Path] = MappingProxyType({})
 COHORT_RULES = (
     "gather_cohort",
@@ -288,8 +288,8 @@ def cohort_made_from(
 ) -> str:
     """Return the digest (SHA-256, hexadecimal) of inputs of the cohort tables, shard tables left out.
 
-    Snakemake tracks the shard tables, which it writes. Of other input files it compares the times
-    alone, so their content enters the digest. plan: {shard: names of its scans}, from `shard_plan`. A
+    For the shard tables see `gathered_from`. Of input files Snakemake compares the times alone, so
+    their content enters the digest. plan: {shard: names of its scans}, from `shard_plan`. A
     scan has the name of its subject, or subject_visit in a sheet with visits. rows: {name of a scan:
     its row of the subject sheet as {column: text}}, of all scans of the plan; columns that hold paths
     are ignored. away: names of scans whose images are missing or may not be read, from
@@ -304,6 +304,20 @@ def cohort_made_from(
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
     contents = [provenance.file_sha256(file) for file in files]
     return digest([plan, at_hand, sorted(away), configuration, split, contents, versions])
+
+
+def gathered_from(cohort: str, folder: Path, shards: Iterable[str]) -> str:
+    """Return the digest `made_from` (SHA-256, hexadecimal) of the cohort tables, shard tables included.
+
+    Shard tables that were computed on another computer and copied with their times may be older than
+    the cohort tables here, so that Snakemake would keep these. cohort: digest from `cohort_made_from`.
+    folder: contains one folder of tables per shard. shards: names of the shards. The tables of
+    draw_preview are read: what they were made from follows from the tables of conversion, segmentation
+    and levels. A missing or damaged table counts as one of its own. Raises OSError if one may not be
+    read.
+    """
+    tables = {shard: made_from(LAST.table_file(folder / shard)) for shard in shards}
+    return digest([cohort, tables])
 
 
 def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path], list[str]]:

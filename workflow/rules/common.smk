@@ -329,7 +329,8 @@ def table_before(step):
 def shard_tables(wildcards):
     """Return the tables of all shards, from which the cohort tables are gathered."""
     if workflow.is_main_process and LEDGER.exists():
-        if plan.made_from(LEDGER) != cohort_made_from():
+        shards = Path(RESULTS, "shards")
+        if plan.made_from(LEDGER) != plan.gathered_from(cohort_made_from(), shards, SHARDS):
             snakemake_hooks.force(workflow, str(LEDGER))
     return [table for step in steps.COHORT_STEPS for table in shard_outputs(step.name)]
 
@@ -438,7 +439,7 @@ def captioned(path, output, category):
 
 
 def cohort_made_from():
-    """Return the digest of what the cohort tables are made from today."""
+    """Return the digest of what the cohort tables are made from today, shard tables left out."""
     away, split = plan.subjects_away(SHARDS, SCANS), split_digest(Path(model_file()))
     files = map(Path, [model_card(), *config["review"]["ratings"]])
     return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split, files)
