@@ -362,10 +362,10 @@ def stale_steps(
     the subject sheet as {column: text}}. series_description: patterns of the setting
     convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source: meaning
     of the voxel values of the label maps that the sheet names. corrected: {subject: folder of corrected
-    label maps}, from `corrected_labels`. A table of an older version of the step, that is not
-    Parquet, or with a subject that is to be tried again (`SubjectFault.passing`), is stale. Converted subjects whose images are away (`images_away`) count as unchanged. A
-    missing table, and the tables of steps after a missing or stale one, are not listed: Snakemake makes
-    them anyway.
+    label maps}, from `corrected_labels`. A table of an older version of the step, that is not Parquet,
+    or with a subject that is to be tried again (`SubjectFault.passing`), is stale. Converted subjects
+    whose images are away (`images_away`) count as unchanged. A missing table, and the tables of steps
+    after a missing or stale one, are not listed: Snakemake makes them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}

@@ -24,11 +24,12 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     """Write the table of one step for one shard as a Parquet file, completely or not at all.
 
     Shard: a group of subjects that one job processes. path: of the file. step: whose table it is.
-    results: outcome and rows of each subject; the table keeps their order and adds the column
-    subject. If `step.table.per_subject`, it also has the columns of the outcome, and a row for a
-    subject without rows. made_from: digest (hexadecimal) of everything the table was made from. The
-    file's metadata hold `made_from`, the outcomes of all subjects (JSON), and the key PASSING if one
-    of the results is `passing`. Raises the exceptions of `tables.from_rows` and `tables.check` if the rows do not fit the table's description.
+    results: outcome and rows of each subject; the table keeps their order and adds the column subject.
+    If `step.table.per_subject`, it also has the columns of the outcome, and a row for a subject without
+    rows. made_from: digest (hexadecimal) of everything the table was made from. The file's metadata
+    hold `made_from`, the outcomes of all subjects (JSON), and the key PASSING if one of the results is
+    `passing`. Raises the exceptions of `tables.from_rows` and `tables.check` if the rows do not fit the
+    table's description.
     """
     rows = []
     for result in results:
