@@ -51,9 +51,9 @@ class Architecture:
     def of_fields(cls, values: object) -> "Architecture":
         """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        values: {"width": int, "levels": int, "normalisation": str, "dropout": float}. Raises
-        ValueError for anything but a dict with exactly these keys, the right types and possible
-        values.
+        values: {"width": int, "levels": int, "normalisation": str, "dropout": float}. Raises ValueError
+        for anything but a dict with exactly these keys, values of these types (an int is a dropout,
+        too) and in the ranges of `Architecture`.
         """
         if not isinstance(values, dict) or values.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")

@@ -255,9 +255,10 @@ class EpochLoader:
 class SyntheticSample(Sample):
     """A synthetic slice on the network's pixel grid: image, labels, and the contrast it was drawn in.
 
-    NumPy arrays. image: standardised, then with a random gain and offset, float32 (rows, columns). truth:
-    labels 0-8, uint8, same shape. drawn: tuple, True for each of the 8 anatomy.LABELS, as every muscle
-    is labelled; leave it out. sequence: the contrast, a key of `contrast.SEQUENCES` such as "t1".
+    NumPy arrays. image: standardised by itself, then with a random gain and offset, float32 (rows,
+    columns). truth: labels 0-8, uint8, same shape. drawn: tuple, True for each of the 8 anatomy.LABELS,
+    as every muscle is labelled; leave it out. sequence: the contrast, a key of `contrast.SEQUENCES`
+    such as "t1".
     """
 
     sequence: str

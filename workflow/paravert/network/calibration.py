@@ -33,10 +33,10 @@ def expected_iou(logits: np.ndarray) -> np.ndarray:
 
     Entry k is of label k + 1 (anatomy.LABELS). logits: float (9, rows, columns), classes: background,
     then the labels 1-8. Not calibrated: IoU = correct / (labelled + true - correct) pixels, where
-    correct and true are the sums of the label's probability over the pixels labelled with it and
-    over the slice. Pixels whose two largest logits differ by 10 (CERTAIN) or more count as certain.
-    A label that has the largest logit in no pixel: NaN, but 0 if its probabilities in the other
-    pixels add up to 0.001 (DOUBTED_PX) or more, so that the muscle may have been missed.
+    correct and true are the sums of the label's probability over the pixels labelled with it and over
+    the slice. Pixels whose two largest logits differ by 10 (CERTAIN) or more count as certain. A label
+    that has the largest logit in no pixel: NaN, but 0 if its probabilities in the pixels that are not
+    certain add up to 0.001 (DOUBTED_PX) or more, so that the muscle may have been missed.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)

@@ -92,12 +92,13 @@ def find_levels(
 ) -> None:
     """Find the vertebral level of each slice.
 
-    Writes the shard's table `levels`: a row per subject, stack and slice with the level by each
-    source (points in the sheet, sagittal series, muscles of the axial slices), and the one that is
-    used: the first of these that is known and certain enough (by the muscles: SD of at most 0.3
-    levels); null if there is none. Levels by the muscles need five lumbar vertebrae, and labels of
-    all eight muscles in every stack. A model needs its SHA-256. Raises InputError if a model file
-    is missing or has another SHA-256.
+    Writes the shard's table `levels`: a row per subject, stack and slice with the level by each source
+    (points in the sheet, sagittal series, muscles of the axial slices), and the one that is used: the
+    first of these that is known and certain enough (by the muscles: SD of at most 0.3 levels); null if
+    there is none. If the sagittal series does not show clearly which discs it shows, its levels are not
+    used if they differ from those by the muscles by more than 0.5 in a slice. Levels by the muscles
+    need five lumbar vertebrae, and labels of all eight muscles in every stack. A model needs its
+    SHA-256. Raises InputError if a model file is missing or has another SHA-256.
     """
     if model is not None:
         check_sha256(model, model_sha256, "find_levels.sha256")

@@ -28,9 +28,9 @@ TRAINING, VALIDATION = "training", "validation"
 class ModelSettings:
     """The settings of a model, stored with its weights.
 
-    architecture: width, levels, normalisation and dropout of the U-Net. spacing_mm: pixel size (mm)
-    of the network's grid. calibration: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, as
-    `knots` of `Calibration`: two equally long rising lists, 0-1; {} if not calibrated.
+    architecture: settings of the U-Net. spacing_mm: pixel size (mm) of the network's grid. calibration:
+    {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, as `knots` of `Calibration`: two equally
+    long rising lists, 0-1; {} if not calibrated.
     """
 
     architecture: Architecture

@@ -3,7 +3,8 @@
 NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for validation.
 MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the model),
 .curve.csv and .curve.png (learning curve), .reliability.csv and .reliability.png (predicted and
-measured IoU); while it trains .checkpoint.
+measured IoU), .split.csv (training and validation subjects) if the starting model has one; while it
+trains .checkpoint.
 """
 
 import json
@@ -68,8 +69,9 @@ def pretrain_network(
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve),
-    .reliability.csv and .reliability.png (predicted and measured IoU). A training that was stopped
-    resumes from its .checkpoint.
+    .reliability.csv and .reliability.png (predicted and measured IoU), .split.csv (training and
+    validation subjects) if the starting model has one. A training that was stopped resumes from its
+    .checkpoint. Raises InputError if both tables show the same people.
     """
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
@@ -222,11 +224,11 @@ class SyntheticValidation:
     """Accuracy of a model on synthetic validation slices, and the calibration fitted to other ones.
 
     calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
-    predicted IoU. metrics: measured IoU, {label name: {"median_iou", "lower_quartile", "upper_quartile",
-    "slices"}}, from `quartiles`. reliability: float (bins, 3), from `calibration_curve`: mean predicted
-    IoU, mean measured IoU, number of pairs of muscle and slice. card_entries: for the card's entry
-    "data": validation_slices (number), calibration_error (0-1, None: not known) and
-    median_iou_by_sequence ({sequence: {muscle: IoU}}).
+    predicted IoU. metrics: measured IoU, {label name: {"median_iou", "lower_quartile",
+    "upper_quartile", "slices"}}, from `quartiles`. reliability: float (bins, 3), from
+    `calibration_curve`: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice.
+    card_entries: for the card's entry "data": validation_slices (number), calibration_error (0-1, None:
+    not known) and median_iou_by_sequence ({sequence: {muscle: IoU}}, sides pooled, None: not known).
     """
 
     calibration: Calibration
@@ -258,11 +260,11 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    Expected: estimated from the probabilities, not calibrated. Overlap: IoU, Dice and pixel
-    numbers, also (slices, 8). Column k of all belongs to label k + 1 (anatomy.LABELS). predictor:
-    the model; must compute the expected IoU (option with_expected_iou). samples: slices of one size on
-    the network's grid, at least one, with rows and columns that are multiples of the architecture's
-    stride. They are segmented here, without averaging adjacent slices, and not cleaned.
+    Expected: estimated from the probabilities, not calibrated. Overlap: IoU, Dice and pixel numbers,
+    also (slices, 8). Column k of all belongs to label k + 1 (anatomy.LABELS). predictor: the model;
+    must compute the expected IoU (option with_expected_iou). samples: slices of one size on the
+    network's grid, at least one, with rows and columns that are multiples of the architecture's stride.
+    They are segmented here, without averaging over adjacent slices, and not cleaned.
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

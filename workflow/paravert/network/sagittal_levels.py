@@ -48,10 +48,10 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 class Naming(Enum):
     """How the discs of a sagittal series got their names.
 
-    UNCLEAR, before the others: fewer than 3 discs named, or probability of the names, in the end,
-    below 0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices
-    by their muscles, as the probability by the series alone was below 0.85. SACRUM: counted from
-    the sacrum.
+    UNCLEAR, which goes before the others: fewer than 3 discs named, or probability of the names, in the
+    end, below 0.85 (LEAST_CLEAR). MUSCLES: from the series together with the levels of the axial slices
+    by their muscles, as the probability by the series alone was below 0.85. SACRUM: counted from the
+    sacrum.
     """
 
     SACRUM = auto()
@@ -122,9 +122,9 @@ class DiscChain:
 
         axial: level and SD of the axial slices by their muscles; slices with an SD above `most_sd` are
         used, too. geometry: positions of these slices, in the same order. The error of these levels is
-        taken as the same in all slices: normal with the mean of their SDs or, with a probability of 0.1
-        (AXIAL_DOUBT), of any size. The chain itself is returned if
-        no slice has both a level in axial and one by the curve through the discs.
+        taken as the same in all slices: normal with mean 0 and an SD that is the mean of theirs or,
+        with a probability of 0.1 (AXIAL_DOUBT), of any size. The chain itself is returned if no slice
+        has both a level in axial and one by the curve through the discs.
         """
         best = self.lowest[self.probability.argmax()]
         level = levels_on_curve(curve_through(self.points(best)), geometry).level

@@ -24,10 +24,10 @@ ALL_DRAWN = (True,) * len(LABELS)
 class Sample:
     """One annotated slice on the network's pixel grid.
 
-    image: NumPy float16 or float32 (rows, columns); its stack was standardised (mean 0, variance 1)
-    and then resampled. truth: manual labels, NumPy uint8 (rows, columns), 0-8. drawn: tuple of 8
-    bool, for each of anatomy.LABELS, in their order, whether any manual mask of the scan contains
-    it; default: all.
+    image: NumPy float16 or float32 (rows, columns); its stack was standardised (mean 0, variance 1) and
+    then resampled. truth: labels, manual or, with a finder in `read_samples`, completed by predicted
+    ones, NumPy uint8 (rows, columns), 0-8. drawn: tuple of 8 bool, for each of anatomy.LABELS, in their
+    order, whether any manual mask of the scan contains it; default: all.
     """
 
     image: np.ndarray
@@ -36,10 +36,11 @@ class Sample:
 
 
 def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
-    """Return the names of the converted subjects with a manual mask, sorted.
+    """Return the names of the converted scans with a manual mask, sorted.
 
-    convert: files of the shard tables of convert_dicom. Quarantined subjects are not among them; a mask
-    may be empty (`subjects_without_labels`).
+    A name is that of the subject, or subject_visit in a sheet with visits. convert: files of the shard
+    tables of convert_dicom. Quarantined scans are left out; a mask may be empty
+    (`subjects_without_labels`). Raises InputError if a table is missing or damaged.
     """
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})

@@ -43,12 +43,12 @@ def with_hidden_septa(
 ) -> torch.Tensor:
     """Return maps in which septa between two muscles are, in some sections, replaced by muscle.
 
-    Wholly in about 30 % of the sections, partly in 40 %. maps: sections (tissues of synthetic
-    people in axial slices), uint8 (batch, LAYERS + 1, rows, columns), from `Anatomies.sections`:
-    layers of label or tissue values, then the order in which pixels become fat; not changed. Hidden
-    septa become muscle as by `without_septa`; the order in the result is that of maps. rng,
-    generator: random numbers of NumPy (in which sections septa are hidden) and of PyTorch, on the
-    device of maps (where they are broken).
+    Wholly in about 30 % of the sections, partly in 40 %. maps: sections (tissues of synthetic people in
+    axial slices), uint8 (batch, LAYERS + 1, rows, columns), from `Anatomies.sections`: layers of label
+    or tissue values, then the order in which pixels become fat; not changed. Hidden septa become muscle
+    as by `without_septa`; the last map, the order, stays as it is. rng, generator: random numbers of
+    NumPy (in which sections septa are hidden) and of PyTorch, on the device of maps (where they are
+    broken).
     """
     n = len(maps)
     kind = rng.random(n)

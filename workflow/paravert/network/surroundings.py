@@ -102,10 +102,11 @@ def with_surroundings(
     """Return sections (tissues of synthetic people in axial slices) with structures beside the muscles.
 
     They are muscles without a label, ligaments and fat, each in its share of the sections at its levels
-    (STRUCTURES). Two of them, `laminar_fat` and `fat_behind_quadratus`, turn pixels with a label into fat,
-    as a rater leaves out fat of more than a pixel; the others change no label. maps: uint8 (batch,
-    LAYERS + 1, SIZE_PX, SIZE_PX), on the CPU, from `Anatomies.sections`; changed in place and returned.
-    levels: vertebral level of each, (batch,), 1.0 mid L1. rng: random numbers.
+    (STRUCTURES). Of these, `laminar_fat`, `fat_behind_quadratus` and `dents` turn pixels with a label
+    into fat, as a rater leaves out fat of more than a pixel, and `smooth_back` gives labels to fat,
+    fascia and septum; the others change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX, SIZE_PX), on
+    the CPU, from `Anatomies.sections`; changed in place and returned. levels: vertebral level of each,
+    (batch,), 1.0 mid L1. rng: random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
         chances, seeds = rng.random(len(STRUCTURES)), rng.integers(2**62, size=len(STRUCTURES))
@@ -379,8 +380,9 @@ def smooth_back(section: Section) -> None:
 def dents(section: Section) -> None:
     """Press a broad, shallow dent of fat into the back of erector spinae or multifidus on both sides.
 
-    It lies anywhere in the medial part, wherever the septum ends: between longissimus and iliocostalis or
-    between parts of the longissimus. The labels, septum and fascia there become Tissue.FAT, in place.
+    It lies anywhere in the medial part, wherever the septum ends: between longissimus and iliocostalis
+    or between parts of the longissimus. The labels, septum and fascia there become Tissue.FAT, in
+    place; nothing on a side where fewer than 20 columns of pixels show these muscles.
     """
     rng = section.rng
     rows, columns = _window(*BEHIND)

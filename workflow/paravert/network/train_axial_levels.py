@@ -107,10 +107,10 @@ class AxialNet(nn.Module):
         )
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the levels in BINS, then the column's middle, float32 (batch, 26 + 2).
+        """Return the logits of the vertebral levels in BINS, then the column's middle, float32 (batch, 26 + 2).
 
-        BINS: levels 0.25 to 6.5 in steps of 0.25. Middle of the vertebral column: (down, right) from the
-        middle of the muscles, in cells of 8 mm. cells: float32 (batch, 5, 32, 32), from `slice_cells`.
+        BINS: levels 0.25 to 6.5 in steps of 0.25; 1.0 is mid L1. Middle of the vertebral column: (down,
+        right) from the middle of the muscles, in cells of 8 mm. cells: float32 (batch, 5, 32, 32), from `slice_cells`.
         """
         return self.layers(SHARE_SCALE * cells)
 
@@ -118,10 +118,10 @@ class AxialNet(nn.Module):
 class LabelSections:
     """The label maps of the sections of a table of synthetic people, at 1.6 mm, in memory.
 
-    Section: map of the tissues of a synthetic person in an axial slice. len() is the number of sections.
-    table: file (.parquet) of the command draw_anatomies; it is not checked. Attributes, in the table's
-    order: levels, vertebral level of each section (1.0 mid L1), NumPy float32 (sections,); people, number
-    of its person, NumPy int (sections,).
+    Section: map of the tissues of a synthetic person in an axial slice. len() is the number of
+    sections. table: file (.parquet) of the command draw_anatomies; it is not checked. Attributes, in
+    the table's order: levels, vertebral level of each section (1.0 mid L1), NumPy float32 (sections,);
+    people, number of its person, NumPy int (sections,).
     """
 
     def __init__(self, table: Path):
