@@ -8,7 +8,7 @@ import pytest
 
 from made_from import CONFIGURATION
 from one_slice_shards import write_shard
-from paravert import codebook, plan, tables
+from paravert import codebook, plan, steps, tables
 from paravert.errors import InputError
 from paravert.records import Outcome
 from paravert.study import cohort
@@ -67,6 +67,14 @@ def test_everybody_is_in_the_ledger_and_the_analysed_in_the_tables(tmp_path, gat
     assert tables["subjects"].volume_ml.iloc[0] == pytest.approx(8 * 50 * 4 / 1000)
     assert tables["subjects"].n_warnings.iloc[0] == 1
     assert tables["slices"].attrs["model_notice"] == "The model was trained on wax. Not real."
+
+
+def test_the_run_id_differs_with_the_version_of_a_step(tmp_path, gather, monkeypatch):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    ids = [gather(["S1"])["subjects"].attrs["run_id"] for _ in range(2)]
+    raised = steps.VERSIONS | {"draw_figures": steps.VERSIONS["draw_figures"] + 1}
+    monkeypatch.setattr(steps, "VERSIONS", raised)
+    assert ids[0] == ids[1] != gather(["S1"])["subjects"].attrs["run_id"]
 
 
 def test_covariates_that_differ_from_the_header_are_a_warning_of_their_subject(

@@ -114,13 +114,14 @@ def gather_cohort(
     cohort_tables = codebook.tables_with(columns, any(visit for _, visit in scans.values()))
     away = plan.subjects_away(by_shard, by_scan)
     resolved = yaml.safe_dump(settings, sort_keys=False)
+    made_by = [settings, [*map(plan.without_paths, rows)], __version__, steps.VERSIONS]
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
         "configuration_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
         "model_notice": _notice(read_card(model)),
         LEVEL_METADATA: level_name(standard),
-        "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
+        "run_id": digest(made_by)[:12],
     }
     if subjects:
         metadata[IN_SHEET] = str(len({row["subject"] for row in rows}))
