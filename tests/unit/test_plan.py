@@ -7,7 +7,7 @@ from paravert import plan, shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.label_sources import OWN, label_source
-from paravert.plan import shard_names, shard_plan
+from paravert.plan import path_test, shard_names, shard_plan
 from paravert.shards import Product
 from paravert.steps import STEPS, VERSIONS
 
@@ -328,3 +328,19 @@ def test_label_values_count_only_for_subjects_with_labels_of_another_program():
     told = [plan.conversion_inputs(given, [], source) for source in (*orders, musclemap, OWN)]
     assert told[0] == told[1]
     assert told[1] != told[2] != told[3] == plan.conversion_inputs(given, [])
+
+
+def test_a_path_leads_into_a_folder_also_through_links(tmp_path):
+    own = tmp_path / "study/results/subjects"
+    (own / "A").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "study")
+    (tmp_path / "other/subjects").mkdir(parents=True)
+    leads_there = path_test(own)
+    for path in (
+        "study/results/subjects",
+        "link/results/subjects/A/image",
+        "study/../link/results/subjects/",
+    ):
+        assert leads_there(str(tmp_path / path)), path
+    for path in ("other/subjects/A", "study/results", "study/results/subjects2/A"):
+        assert not leads_there(str(tmp_path / path)), path

@@ -8,7 +8,9 @@ version (`made_from`), and every run compares these digests when it plans.
 import difflib
 import hashlib
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -318,6 +320,23 @@ def gathered_from(cohort: str, folder: Path, shards: Iterable[str]) -> str:
     """
     tables = {shard: made_from(LAST.table_file(folder / shard)) for shard in shards}
     return digest([cohort, tables])
+
+
+def path_test(folder: Path) -> Callable[[str], bool]:
+    """Return a function of a path that tells whether it leads into a folder, perhaps through links.
+
+    The path, a text with any ending, need not exist; a link of another name than the folder's is not
+    followed. The folder itself counts as inside. folder: relative to the working directory, or absolute.
+    """
+    own, real = os.path.realpath(folder), cache(os.path.realpath)
+    name = f"{os.sep}{folder.name}{os.sep}"
+
+    def leads_there(path: str) -> bool:
+        path = os.path.join(path, "")
+        ends = [one.end() for one in re.finditer(re.escape(name), path)]
+        return any(real(path[:end]) == own for end in ends)
+
+    return leads_there
 
 
 def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path], list[str]]:

@@ -150,12 +150,10 @@ def ratings_doubts():
 
 def check_not_own_results(rows):
     """Raise InputError for inputs that a run would overwrite, such as a mask corrected in place."""
-    own = os.path.realpath(f"{RESULTS}/subjects")
-    real = functools.cache(os.path.realpath)  # a path may lead there through links
+    leads_there = plan.path_test(Path(RESULTS, "subjects"))
     for row in rows:
         for column in sheet.PATH_COLUMNS:
-            path = os.path.join(row[column], "")
-            if any(real(path[: one.end()]) == own for one in re.finditer("/subjects(?=/)", path)):
+            if leads_there(row[column]):
                 fault = f"{column} of {sheet.scan_of(row)} lies in {RESULTS}/subjects"
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
