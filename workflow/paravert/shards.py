@@ -63,8 +63,9 @@ class Task:
 class Product:
     """What a step returns for one subject that it could analyse.
 
-    rows: one dict per row of the shard's table, {column: value} without the column `subject`.
-    warnings: codes about the data (errors.Caution). note: details of the warnings, for the column
+    rows: one dict per row of the shard's table, {column: value} without the column `subject`, with the
+    columns of `Step.table`; an unknown number is None (NaN and infinity raise ValueError when the
+    result is stored). Its files are those in `Step.owns`, no others. warnings: codes about the data (errors.Caution). note: details of the warnings, for the column
     `message`; None if there are none.
     """
 
@@ -172,17 +173,17 @@ def overlapped_after(
 
     While `compute` works on one subject in the main thread, two other threads read the next one and
     write the one before. shard_table: the previous step's table; subjects that it quarantined keep
-    their outcome. step_name: key of STEPS. read: function of a task that returns the subject's
-    inputs. compute: function of these inputs that returns results. write: function (task, results,
-    empty folder) that writes the subject's files into the folder and returns its rows and warnings;
-    the files are then moved to `folder/<subject>/`. If one of the three raises SubjectFault or
-    MemoryError, the subject is quarantined; any other exception fails the job. folder: holds a
-    folder per subject. out: Parquet file of the table, in order of subject. settings: JSON-able,
-    what results depend on besides the previous step. applies: function of a subject's name that
-    returns whether its result depends on `settings`; None if every result does.
+    their outcome. step_name: key of STEPS. read: function of a task that returns the subject's inputs.
+    compute: function of these inputs that returns results. write: function (task, results, empty
+    folder) that writes the subject's files into the folder and returns its `Product`; the files are
+    then moved to `folder/<subject>/`. If one of the three raises SubjectFault or MemoryError, the
+    subject is quarantined; any other exception fails the job. folder: holds a folder per subject. out:
+    Parquet file of the table, in order of subject. settings: JSON-able, what results depend on besides
+    the previous step. applies: function of a subject's name that returns whether its result depends on
+    `settings`; None if every result does.
 
-    A subject whose stored result has the same fingerprint and unchanged files is not computed
-    again. For a subject that is computed, raises InputError if files that the step reads were
+    A subject whose stored result has the same fingerprint (`work_after`) and unchanged files is not
+    computed again. For a subject that is computed, raises InputError if files that the step reads were
     changed since an earlier step wrote them.
     """
     _run_after(

@@ -121,9 +121,9 @@ class SubjectFolder:
     def predicted_iou_file(self, stack: int) -> Path:
         """Return the path of the predicted IoU of a stack, a .npy file that may not exist.
 
-        stack: number, from 1. The file holds float32, (slices, 8): the expected intersection over union
-        of the network's label and a manual mask, 0 to 1; column k is label value k + 1
-        (anatomy.LABELS). For 0 and NaN see `measure.labelled_stack.read_predicted_iou`.
+        stack: number, from 1. The file holds float32, (slices, 8): the predicted (calibrated)
+        intersection over union of the network's label and a manual mask, 0 to 1; column k is label
+        value k + 1 (anatomy.LABELS). For 0 and NaN see `measure.labelled_stack.read_predicted_iou`.
         """
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 

@@ -223,12 +223,15 @@ def fit(
     after every epoch; it is still there at the end.
 
     settings: of the training.
-    dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
-        labels, uint8 (batch, rows, columns).
+    dataset: as for `EpochLoader`: dataset[epoch, number], both from 0, is a batch of images, float32
+        (batch, 1, rows, columns), and labels, uint8 (batch, rows, columns); len() is the number of batches
+        of an epoch.
     validation: annotated slices whose IoU is measured after every epoch; may be empty.
     device: that trains.
     out: the model file that the caller will write; its folder is created.
-    made_of: digest of the training data, any text; the checkpoint stores its digest with the settings.
+    made_of: digest, any text, of all that the training depends on besides the settings: data, starting
+        model, version of the code. The checkpoint stores its digest with that of the settings; start
+        is not compared otherwise.
     start: model with the initial weights, of the settings' architecture; None: random weights.
     workers: processes that prepare batches ahead; 0: this process prepares them when needed.
 
