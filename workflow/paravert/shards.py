@@ -65,8 +65,8 @@ class Product:
 
     rows: one dict per row of the shard's table, {column: value} without the column `subject`, with the
     columns of `Step.table`; an unknown number is None (NaN and infinity raise ValueError when the
-    result is stored). Its files are those in `Step.owns`, no others. warnings: codes about the data (errors.Caution). note: details of the warnings, for the column
-    `message`; None if there are none.
+    result is stored). Its files are those in `Step.owns`, no others. warnings: codes about the data
+    (errors.Caution). note: details of the warnings, for the column `message`; None if there are none.
     """
 
     rows: list[dict]

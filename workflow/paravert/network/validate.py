@@ -110,12 +110,12 @@ def iou_of_subjects(
     """Return per subject a pair: expected and measured IoU of a model file, each float (slices, 8).
 
     Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
-    calibrated. Measured: NaN for muscles that the scan's masks do not contain, or that neither mask nor
-    prediction show in a slice. Slices: those with manual labels, of all stacks. The converted images are
-    segmented as by segment_muscles with its defaults, but without Dixon water and fat images, and
-    compared on their own grids. model: the model file. folder: results/subjects, which contains a folder
-    per scan. subjects: per subject the names of its scans, of which one at least has a manual mask.
-    device: that computes.
+    calibrated; NaN or 0 for a muscle without a predicted pixel (`Predicted`). Measured: NaN for muscles
+    that the scan's masks do not contain, or that neither mask nor prediction show in a slice. Slices:
+    those with manual labels, of all stacks. The converted images are segmented as by segment_muscles
+    with its defaults, but without Dixon water and fat images, and compared on their own grids. model:
+    the model file. folder: results/subjects, which contains a folder per scan. subjects: per subject
+    the names of its scans, of which one at least has a manual mask. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []

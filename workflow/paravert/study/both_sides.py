@@ -11,8 +11,8 @@ def fat_amount(size: pd.Series, fat_fraction: pd.Series) -> pd.Series:
     """Return size x fat fraction: 0 where the muscle is absent (size 0), null if one of them is unknown.
 
     size: area or volume, null if unknown. fat_fraction: 0 to 1, with the same index; null if unknown or
-    if the muscle is absent. The sum of these amounts over the sum of the sizes is the fat fraction of
-    several sides or muscles together.
+    if the muscle is absent. Where none is null, the sum of these amounts over the sum of the sizes is
+    the fat fraction of several sides or muscles together.
     """
     size = size.astype(float)
     return (size * fat_fraction.astype(float)).mask(size == 0, 0.0)

@@ -80,12 +80,12 @@ class Hip:
 
 @dataclass(frozen=True)
 class PsoasCourse:
-    """Course of the psoas from the spine to the pelvis.
+    """Course of the psoas from the spine to the pelvis, relative to the drawn outlines.
 
     leaves: vertebral level at which it leaves the spine (5.0 mid L5). per_level_mm: (x, y) shift per
-    level from there on, to the left and to the back, of the left muscle, for a body height of 178 cm.
-    taller: factor of the ratio of depth (front to back) to width of its section, reached at mid L5; 1
-    down to the disc L3/L4.
+    level from there on, to the left and to the back, of the left muscle, for a body height of 178 cm,
+    in addition to the course of the drawn outlines, which moves down to mid L5. taller: factor of the
+    ratio of depth (front to back) to width of its section, reached at mid L5; 1 down to the disc L3/L4.
     """
 
     leaves: float = 5.0
