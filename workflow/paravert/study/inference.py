@@ -178,7 +178,7 @@ class FittedModel:
         low_95, high_95 (on the scale of the link: unit of the outcome, or log odds), p_value (NaN for
         intercepts and splines), n_subjects, n_sex (for an intercept the subjects of the sex whose mean
         it is, for a difference of the sexes those of the smaller one; other terms lack this key),
-        n_category and n_reference (of a category, from `compared_subjects`), n_rows, note. A model that
+        n_category and n_reference (subjects of a category and of the reference), n_rows, note. A model that
         was not fitted has one dict with outcome, model, family and note only.
         """
         if self.fit is None:
@@ -379,23 +379,23 @@ class FittedModel:
             "n_rows": self.fit.n_rows,
         }
 
-    def compared_subjects(self, muscle: str | None, factor: str, category: str) -> dict[str, int]:
-        """Return {"n_category", "n_reference"}: the subjects of a category and of the reference.
+    def category_subjects(self, muscle: str | None, factor: str) -> dict[str, int]:
+        """Return the number of subjects of each category of a covariate, {category: subjects}.
 
-        muscle: counted are subjects with this muscle; None: with any. factor: covariate with categories,
-        in `fit.categories`. category: one of its categories.
+        muscle: counted are subjects with this muscle; None: with any. factor: name of the covariate.
         """
         own = self.data if muscle is None else self.data[self.data["muscle"] == muscle]
-        sizes = own.drop_duplicates(["subject", factor])[factor].value_counts()
-        reference = self.fit.categories[factor][0]
-        return {"n_category": int(sizes[category]), "n_reference": int(sizes[reference])}
+        return own.drop_duplicates(["subject", factor])[factor].value_counts().to_dict()
 
     def _of_category(self, muscle: str | None, what: str) -> dict[str, int]:
-        """Return `compared_subjects` of a coefficient of a category other than the sex; {} of others."""
+        """Return n_category and n_reference of a coefficient of a category other than the sex; {} of others."""
         name, rest = name_and_rest(what)
         if name == "sex" or name not in self.model.covariates or name not in self.fit.categories:
             return {}
-        return self.compared_subjects(muscle, name, rest.removeprefix("[T.").removesuffix("]"))
+        sizes = self.category_subjects(muscle, name)
+        category = rest.removeprefix("[T.").removesuffix("]")
+        reference = self.fit.categories[name][0]
+        return {"n_category": sizes[category], "n_reference": sizes[reference]}
 
     def _common(self) -> dict:
         common = {"outcome": self.outcome.column, "model": self.model.name, "note": self.note}

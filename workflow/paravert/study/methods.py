@@ -23,7 +23,7 @@ from paravert.study.result_tables import NOT_SHOWN, is_suppressed
 from paravert.study.selection import TRUNCATED_PERCENT, told_first
 from paravert.study.specifications import ALL_SECTIONS, UNFLAGGED
 from paravert.study.standard_level import SCANS_COVER
-from paravert.study.summary import counted, counted_range
+from paravert.study.summary import capitalised, counted, counted_range
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK, SHEET
 
 MODEL_OUTCOMES = (*OUTCOMES, *LEVEL_OUTCOMES, *BY_LEVEL_OUTCOMES)
@@ -121,8 +121,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         cleaned * segmentation["keep_largest"] + ["holes were filled"] * segmentation["fill_holes"]
     )
     if cleaned:
-        text = " and ".join(cleaned)
-        sentences.append(f"{text[0].upper()}{text[1:]}.")
+        sentences.append(f"{_named(cleaned)}.")
     return sentences
 
 
@@ -249,8 +248,7 @@ def _measures_of(fitted: pd.DataFrame, outcomes: Iterable[ModelOutcome]) -> list
 
 def _named(names: Sequence[str]) -> str:
     """Return names as the beginning of a sentence, such as "Area and fat fraction"."""
-    told = " and ".join(names)
-    return f"{told[0].upper()}{told[1:]}"
+    return capitalised(" and ".join(names))
 
 
 def _verb(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from paravert.study.reliability import MASKS, VISITS
 from paravert.study.result_tables import NOT_SHOWN, basis_sentences, is_suppressed
 from paravert.study.selection import told_first
 from paravert.study.standard_level import ALL_SLICES
-from paravert.study.summary import counted, counted_range
+from paravert.study.summary import capitalised, counted, counted_range
 
 DASH = "–"
 SEX_TITLES = {ALL_SEXES: "All", "F": "Women", "M": "Men", SEX_UNKNOWN: "Sex unknown"}
@@ -676,7 +676,7 @@ def _weights_note(row: tuple) -> str:
 
 def _sentences(notes: Iterable[str]) -> list[str]:
     """Return notes as sentences."""
-    return [f"{note[0].upper()}{note[1:]}." for note in notes if note]
+    return [f"{capitalised(note)}." for note in notes if note]
 
 
 def _digits(unit: str) -> int:
@@ -696,7 +696,7 @@ def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
 
 def _why_empty(table: pd.DataFrame, otherwise: str) -> str:
     """Return the sentence in place of rows without an estimate; those for sharing may be blanked."""
-    return _sentences([NOT_SHOWN])[0] if is_suppressed(table) else otherwise
+    return f"{capitalised(NOT_SHOWN)}." if is_suppressed(table) else otherwise
 
 
 def _where(outcome: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from paravert.study.data_frames import ALL_SEXES, write_csv
-from paravert.study.summary import counted, counted_range
+from paravert.study.summary import capitalised, counted, counted_range
 
 BASIS_COLUMNS = ("estimator", "link", "covariance", "df", "n_subjects", "n_rows", "unit", "family")
 MODEL_ESTIMATOR = "model_estimator"  # where estimator is that of the fat fraction
@@ -97,7 +97,7 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
 def _sentence(
     estimator: str, link: str | None, covariance: str | None, rows: pd.DataFrame, of: str
 ) -> str:
-    parts = [f"{estimator[0].upper()}{estimator[1:]}"]
+    parts = [capitalised(estimator)]
     if pd.notna(link):
         parts.append(f"{link} link")
     if pd.notna(covariance):

@@ -208,7 +208,7 @@ def _is_known(value: object) -> bool:
     return isinstance(value, list) or not pd.isna(value)
 
 
-def lowest_iou(rows: pd.DataFrame, doubtful: float = 0.0) -> dict:
+def lowest_iou(rows: pd.DataFrame, doubtful: float) -> dict:
     """Return the lowest predicted IoU of each muscle of a scan, and where the lowest of all is.
 
     rows: rows of one scan in the cohort table `slices`. A predicted IoU of 0 (the muscle has no
@@ -219,7 +219,7 @@ def lowest_iou(rows: pd.DataFrame, doubtful: float = 0.0) -> dict:
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
-    lowest = [_rounded_iou(by_muscle.get(muscle), 3, doubtful) for muscle in MUSCLES]
+    lowest = [_rounded(by_muscle.get(muscle), 3, doubtful) for muscle in MUSCLES]
     if known.empty:
         return {"lowest": lowest}
     muscle, side, stack, number = known.loc[
@@ -264,9 +264,8 @@ def _slice_details(rows: pd.DataFrame, doubtful: float) -> dict:
     """Return what the page shows of the slices of one scan, a dict of lists.
 
     rows: of one scan in the table of slices, sorted by stack, slice, muscle and side. doubtful: as in
-    `lowest_iou`. slices:
-    [stack, slice, position in mm, name of the level or ""] per slice. iou, csa (mm2), fat
-    (fraction): eight values per slice, for label values 1 to 8, None if unknown.
+    `lowest_iou`. slices: [stack, slice, position in mm, name of the level or ""] per slice. iou, csa
+    (mm2), fat (fraction): eight values per slice, for label values 1 to 8, None if unknown.
     """
     first = rows.iloc[:: len(LABELS)]
     positions = first.position_mm.round(1)
@@ -280,9 +279,11 @@ def _slice_details(rows: pd.DataFrame, doubtful: float) -> dict:
     }
 
 
-def _by_slice(values: pd.Series, digits: int, doubtful: float = 0.0) -> list[list[float | None]]:
+def _by_slice(
+    values: pd.Series, digits: int, limit: float | None = None
+) -> list[list[float | None]]:
     table = values.to_numpy(dtype=float).reshape(-1, len(LABELS))
-    return [[_rounded_iou(value, digits, doubtful) for value in row] for row in table.tolist()]
+    return [[_rounded(value, digits, limit) for value in row] for row in table.tolist()]
 
 
 def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
@@ -307,15 +308,11 @@ def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
     return found
 
 
-def _rounded_iou(value: float | None, digits: int, doubtful: float) -> float | int | None:
-    """Return a rounded value; the value itself if rounding would move it across `doubtful`."""
-    rounded = _rounded(value, digits)
-    if rounded is None or (value < doubtful) == (rounded < doubtful):
-        return rounded
-    return float(value)
-
-
-def _rounded(value: float | None, digits: int) -> float | int | None:
+def _rounded(value: float | None, digits: int, limit: float | None = None) -> float | int | None:
+    """Return a rounded value, None if unknown; the value itself if rounding would move it across limit."""
     if value is None or not math.isfinite(value):
         return None
-    return round(float(value), digits) if digits else round(value)
+    rounded = round(float(value), digits) if digits else round(value)
+    if limit is not None and (value < limit) != (rounded < limit):
+        return float(value)
+    return rounded

@@ -48,12 +48,12 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
     rows = []
     for muscle in fitted.data["muscle"].cat.categories:
         base = fitted.fit.mean_weights(**{"muscle": muscle, factor: reference})
+        sizes = fitted.category_subjects(muscle, factor)
         for category in others:
             weights = fitted.fit.mean_weights(**{"muscle": muscle, factor: category}) - base
             rows.append(
                 fitted.difference(fitted.fit.estimate(weights))
                 | fitted.basis()
-                | fitted.compared_subjects(muscle, factor, category)
                 | {
                     "factor": factor,
                     "category": category,
@@ -61,6 +61,8 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "outcome": fitted.outcome.column,
                     "model": fitted.model.name,
                     "muscle": muscle,
+                    "n_category": sizes[category],
+                    "n_reference": sizes[reference],
                     "family": NO_FAMILY,
                     "note": fitted.note,
                 }

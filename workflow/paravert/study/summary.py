@@ -64,6 +64,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {plural(number, what)}"
 
 
+def capitalised(text: str) -> str:
+    """Return a text, not empty, with its first letter in upper case and the others as they are."""
+    return f"{text[0].upper()}{text[1:]}"
+
+
 def plural(number: int, what: str) -> str:
     """Return a noun, given in singular, or for a number other than 1 its plural, formed with "s"."""
     return what if number == 1 else f"{what}s"

@@ -54,14 +54,15 @@ def draw_adjusted_means(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Fi
         axes.set_ylim(0, highest)
         axes.set_xlabel("Age, years")
     handles = [  # a panel may lack a sex or, without its muscle, both
-        Line2D(
-            [], [], color=style.SEX_COLOURS[sex], marker=style.SEX_MARKERS[sex], markersize=3.5,
-            linewidth=1, label=style.SEX_NAMES[sex],
-        )
-        for sex in style.sexes_in(frame)
-    ]  # fmt: skip
+        Line2D([], [], label=style.SEX_NAMES[sex], **_line_of(sex)) for sex in style.sexes_in(frame)
+    ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
     return figure
+
+
+def _line_of(sex: str) -> dict[str, object]:
+    look = {"color": style.SEX_COLOURS[sex], "marker": style.SEX_MARKERS[sex]}
+    return look | {"markersize": 3.5, "linewidth": 1}
 
 
 def _mean_panel(axes: Axes, own: pd.DataFrame, factor: float) -> None:
@@ -73,11 +74,8 @@ def _mean_panel(axes: Axes, own: pd.DataFrame, factor: float) -> None:
             of_sex["age_years"] + SHIFT_YEARS[sex],
             estimate,
             yerr=reach,
-            color=style.SEX_COLOURS[sex],
-            marker=style.SEX_MARKERS[sex],
-            markersize=3.5,
-            linewidth=1,
             capsize=2,
+            **_line_of(sex),
         )
     axes.set_xlim(20, 80)
     axes.set_xticks([30, 50, 70])
