@@ -38,14 +38,14 @@ PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES, *PADD
 class PixelModule:
     """The Image Pixel module of a DICOM file as its header has it, not checked (PS3.3, C.7.6.3).
 
-    syntax: transfer syntax (0002,0010); if absent, the one that pydicom detected. offset: byte
-    offset of the element PixelData (7FE0,0010) in the file; None if the file is deflated. implicit,
-    little_endian: encoding of that element. numbers: {keyword of PIXEL_NUMBERS, such as
-    BitsAllocated: value, None if absent or malformed}. photometric: PhotometricInterpretation
-    (0028,0004) in upper case, "" if absent. offset_tables: values of the extended offset table and
-    its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent. padding: the stored values
-    PixelPaddingValue (0028,0120) and PixelPaddingRangeLimit (0028,0121), each with or without its
-    sign; the second is the first if it is absent; None without padding.
+    syntax: transfer syntax (0002,0010); if absent, the one that pydicom detected. offset: byte offset
+    of the element PixelData (7FE0,0010) in the file; None if the file is deflated. implicit,
+    little_endian: encoding of that element. numbers: {keyword of PIXEL_NUMBERS, such as BitsAllocated:
+    value, None if absent or malformed}. photometric: PhotometricInterpretation (0028,0004) in upper
+    case, "" if absent. offset_tables: values of the extended offset table and its lengths, (7FE0,0001)
+    and (7FE0,0002); None if either is absent. padding: the stored values PixelPaddingValue (0028,0120)
+    and PixelPaddingRangeLimit (0028,0121), of which a negative one may be given as the unsigned number
+    of the same bits; the second is the first if it is absent; None without padding.
     """
 
     syntax: UID

@@ -42,13 +42,13 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
 def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
     """Return the indices of the slices of each stack, one int array (n,) per stack, from the lowest.
 
-    group: parallel slices straight above one another, by ascending height (position along the
-    normal). Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of
-    1. Raises SubjectFault (duplicate-positions-conflict) if slices overlap by more than half of
-    their thickness, as those of a repeated scan do. Such overlap is allowed in a block
-    (`blocks_of_slices`) that is one stack of three or more slices, if SpacingBetweenSlices
-    (0018,0088) of a slice agrees with the smallest gap within 5 %, and for a single pair of slices
-    that is no stack of its own.
+    group: parallel slices straight above one another, by ascending height (position along the normal).
+    Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of 1. Raises
+    SubjectFault (duplicate-positions-conflict) if slices overlap by more than half of their thickness,
+    as those of a repeated scan do. Such overlap is allowed in a block (`blocks_of_slices`) in any of
+    three cases: the block is one stack of three or more slices; SpacingBetweenSlices (0018,0088) of one
+    of its slices agrees with its smallest gap within 5 %; only one pair of its slices overlaps so, and
+    this pair is no stack of its own.
     """
     found = []
     for block in blocks_of_slices(group):
@@ -98,9 +98,9 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
 
     group: the slices of one stack, by ascending height. With two or more slices it is their mean
     distance, and the source "positions". With one slice it is SliceThickness (0018,0050), source
-    "thickness", otherwise SpacingBetweenSlices (0018,0088), source "tag". Raises SubjectFault:
-    too-few-slices for a single slice without either, bad-geometry-position for a mean distance of
-    more than 100 mm.
+    "thickness", otherwise SpacingBetweenSlices (0018,0088) if 0.1 to 100 mm, source "tag". Raises
+    SubjectFault: too-few-slices for a single slice without either, bad-geometry-position for a mean
+    distance of more than 100 mm.
     """
     if len(group.frames) > 1:
         gap_mm = mean_gap_mm(group.heights)
@@ -128,9 +128,12 @@ def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Cauti
     """Return the warnings about the distances between slices.
 
     group: slices straight above one another, by ascending height. runs: their stacks, from
-    `stack_runs`. Warnings: missing-slices (within a stack or between two), spacing-irregular, and
-    for SpacingBetweenSlices (0018,0088), in stacks of two or more slices, spacing-tag-missing and
-    spacing-tag-mismatch (differs from the positions by more than 5 %).
+    `stack_runs`. Warnings: missing-slices (the gap between two stacks is twice, three times ... the
+    spacing of one of them, or the spacing of a stack is such a multiple of SpacingBetweenSlices, unless
+    this is below the thickness), spacing-irregular (a gap differs by more than 0.05 mm from the mean of
+    its stack, or that between two stacks is no such multiple and below twice the spacing of one of
+    them), and for SpacingBetweenSlices (0018,0088), in stacks of two or more slices,
+    spacing-tag-missing and spacing-tag-mismatch (differs from the positions by more than 5 %).
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
     for below, above in zip(runs, runs[1:], strict=False):
