@@ -206,12 +206,12 @@ def dicomseg(
     """Write the labels of every stack as a DICOM segmentation, and the images that it refers to.
 
     Each subject's folder gets the segmentations dicomseg/stack-NN.dcm and the images
-    dicomseg/image/stack-NN/NNNN.dcm. These are written anew from the converted stack, without the
-    patient's name and other identifiers of the original files. A stack without labels gets neither.
-    Writes the shard's table `dicomseg` (tables.DICOMSEG), a row per subject and stack; a subject that
-    fails has no row, but its reason in the metadata of the file. Parameters and errors: as of
-    `shards.work_after`, whose shard_table is `segment`; InputError also if highdicom is not installed
-    or the sheet is faulty.
+    dicomseg/image/stack-NN/NNNN.dcm (NN: stack, from 01; NNNN: slice, from 0000). These are written
+    anew from the converted stack, without the patient's name and other identifiers of the original
+    files. A stack without labels gets neither. Writes the shard's table `dicomseg` (tables.DICOMSEG), a
+    row per subject and stack; a subject that fails has no row, but its reason in the metadata of the
+    file. Parameters and errors: as of `shards.work_after`, whose shard_table is `segment`; InputError
+    also if highdicom is not installed or the sheet is faulty.
     """
     _check_highdicom()
     rows = {scan_of(row): row for row in read_sheet(sheet).rows} if sheet else {}

@@ -164,9 +164,9 @@ def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
-    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are
-    swapped. whole: whether all sides of slices with a clear layer behind the muscles (`find_swaps`)
-    are swapped, at least one; the two images can then be exchanged for the whole stack, even if
+    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are swapped.
+    whole: whether some side of a slice has a clear layer behind the muscles (`find_swaps`), and all
+    sides that have one are swapped; the two images can then be exchanged for the whole stack, even if
     `sides` is False somewhere.
     """
 
@@ -175,7 +175,7 @@ class Swaps:
 
     @property
     def sentence(self) -> str | None:
-        """A sentence that describes the swaps, for a warning; None if there are none."""
+        """A sentence on the swaps, for a warning (if `whole`: that they were turned back); None if there are none."""
         if self.whole:
             return "fat and water were swapped, and were turned back"
         if not self.sides.any():

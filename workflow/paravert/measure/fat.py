@@ -172,10 +172,10 @@ class _GroupedPixels:
     counts: np.ndarray
 
     def region_means(self, values: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
-        """Return the mean over each region of a value per pixel, float (slices, 8).
+        """Return the mean of a value per pixel over each muscle side in each slice, float (slices, 8).
 
         values: (pixels,), numbers or booleans, in the order of `signal`. within: (pixels,) bool,
-        which pixels are averaged; None: all. NaN for a region without pixels.
+        which pixels are averaged; None: all. Column k is for label value k + 1; NaN without pixels.
         """
         total = self._region_sums(values if within is None else values * within)
         size = self.counts.ravel() if within is None else self._region_sums(within)
@@ -195,7 +195,7 @@ class _GroupedPixels:
     def per_pixel(self, by_region: np.ndarray) -> np.ndarray:
         """Return a value per region as a value per pixel, (pixels,), in the order of `signal`.
 
-        by_region: (8, slices); row k for label value k + 1.
+        by_region: a value per muscle side and slice, (8, slices); row k for label value k + 1.
         """
         return np.repeat(by_region.ravel(), self.counts.ravel())
 

@@ -37,9 +37,10 @@ def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
 def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
     """Write slices, cropped and in one grid, as a grey JPEG file.
 
-    planes: per slice, its grey values, uint8 (rows, columns), and the part of it to show; one slice at
-    least, all views of one size. The grid is filled row by row and has up to 8 columns, or more if
-    there are more than 1816 slices.
+    path: ends in .jpg; replaced if it exists; its folder must exist. planes: per slice, its grey
+    values, uint8 (rows, columns), and the part of it to show; one slice at least, all views of one
+    size. The grid is filled row by row and has up to 8 columns, or more if there are more than 1816
+    slices.
     """
     grid = _grid_of([view.crop(plane) for plane, view in planes])
     Image.fromarray(grid).save(path, quality=JPEG_QUALITY)
@@ -48,8 +49,9 @@ def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> No
 def write_contours(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
     """Write the outlines of label maps, cropped and in one grid, as a PNG, transparent elsewhere.
 
-    planes: per slice, its label map, integers 0-8 (rows, columns), and the part of it to show; one
-    slice at least, all views of one size. The grid is that of `write_grey`.
+    path: ends in .png; replaced if it exists; its folder must exist. planes: per slice, its label map,
+    integers 0-8 (rows, columns), and the part of it to show; one slice at least, all views of one size.
+    The grid is that of `write_grey`.
     """
     outlines = []
     for plane, view in planes:

@@ -89,10 +89,10 @@ def cut_lines(plane: np.ndarray, shape: tuple[int, int], geometry: SliceGeometry
     """Return the lines along which axial slices cut a sagittal slice, float (slices, 4): x, y, x, y.
 
     plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows and
-    columns. geometry: position of each axial slice. x is a column and y a row of the sagittal slice, 0
-    the centre of the first, of the two ends of the line: the one at the lower column first. Of 200
-    places across the columns the ends are the first and the last that lie in both images; NaN if fewer
-    than two do, or if the axial slice is parallel to the columns of the sagittal image.
+    columns. geometry: position of each axial slice. x is the column and y the row of an end of the
+    line, 0: centre of the first; the end at the lower column comes first. Of 200 places across the
+    columns the ends are the first and the last that lie in both images; NaN if fewer than two do, or if
+    the axial slice is parallel to the columns of the sagittal image.
     """
     rows, columns = shape
     x = np.linspace(-0.5, columns - 0.5, STEPS)

@@ -40,8 +40,9 @@ def score_overlap(
     which rows there are. No rows: slices in which it shows no label, and muscle sides that it shows
     nowhere in the subject; both count as not annotated, even if the second mask shows them. A muscle
     side that the source of given labels does not contain has null scores. Warning mask-unlike-network:
-    the Dice of a muscle side that the network labelled is below 0.1 over all its slices, if it is drawn
-    in five or more. Parameters and errors: as of `shards.work_after`, whose shard_table is `segment`.
+    the Dice of a muscle side is below 0.1 over all slices with rows that the network labelled, and the
+    first mask shows it in five or more of them. Parameters and errors: as of `shards.work_after`, whose
+    shard_table is `segment`.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
