@@ -130,9 +130,9 @@ def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Cauti
     group: slices straight above one another, by ascending height. runs: their stacks, from
     `stack_runs`. Warnings: missing-slices (the gap between two stacks is twice, three times ... the
     spacing of one of them, or the spacing of a stack is such a multiple of SpacingBetweenSlices, unless
-    this is below the thickness), spacing-irregular (a gap differs by more than 0.05 mm from the mean of
-    its stack, or that between two stacks is no such multiple and below twice the spacing of one of
-    them), and for SpacingBetweenSlices (0018,0088), in stacks of two or more slices,
+    this is below the thickness, or that is unknown), spacing-irregular (a gap differs by more than 0.05
+    mm from the mean of its stack, or that between two stacks is no such multiple and below twice the
+    spacing of one of them), and for SpacingBetweenSlices (0018,0088), in stacks of two or more slices,
     spacing-tag-missing and spacing-tag-mismatch (differs from the positions by more than 5 %).
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
