@@ -73,10 +73,11 @@ def model_card(
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     """Write the files of a finished training beside its model file, and delete its checkpoint.
 
-    Files, with the name of the model file: card (.json), configuration that selects the model (.yaml),
-    learning curve (.curve.csv, .curve.png). out: the model file; it is not written here, and its
-    checkpoint (.checkpoint) must exist. card: from `model_card`. curve: `Progress.curve`, one dict per
-    epoch, at least one, with the keys epoch, training_loss, validation_iou and lowest_iou, and others.
+    Files, with the name of the model file, replaced if they exist: card (.json), configuration that
+    selects the model (.yaml), learning curve (.curve.csv, .curve.png). out: the model file; it is not
+    written here, and its checkpoint (.checkpoint) must exist. card: from `model_card`. curve:
+    `Progress.curve`, one dict per epoch, at least one, with the keys epoch, training_loss,
+    validation_iou and lowest_iou, and others.
     """
     write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
@@ -88,8 +89,9 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
 def write_card(out: Path, card: dict) -> None:
     """Write a model file's card (.json) and the configuration that selects the model (.yaml).
 
-    out: the model file; the configuration names it by this path as it is given. card: from
-    `model_card`, with the SHA-256 of this file; a NaN in it raises ValueError.
+    Both have the name of the model file and are replaced if they exist. out: the model file; the
+    configuration names it by this path as it is given. card: from `model_card`, with the SHA-256 of
+    this file; a NaN in it raises ValueError.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")
@@ -108,9 +110,9 @@ def _loss_told(settings: Settings) -> str:
 def write_reliability(path: Path, rows: np.ndarray) -> None:
     """Write a reliability diagram as CSV, and as PNG of the same name.
 
-    path: of the CSV, in an existing folder. rows: from `calibration_curve`, float (bins, 3): mean
-    predicted IoU, mean measured IoU, number of pairs of muscle and slice; the CSV's columns are
-    predicted_iou, found_iou and muscles_in_slices.
+    path: of the CSV, in an existing folder; both files are replaced if they exist. rows: from
+    `calibration_curve`, float (bins, 3): mean predicted IoU, mean measured IoU, number of pairs of
+    muscle and slice; the CSV's columns are predicted_iou, found_iou and muscles_in_slices.
     """
     columns = ["predicted_iou", "found_iou", "muscles_in_slices"]
     _write(path, [columns, *([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)])

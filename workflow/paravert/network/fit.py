@@ -101,10 +101,10 @@ def loss_at(
     """Return the loss function of (logits, truth) that a training uses at a point of its course.
 
     name: "iou" (`iou_loss`) or "cross_entropy_iou" (the function of this name), not checked.
-    share_done: fraction of the training that is done, 0-1. finish_with_iou_fraction: last fraction of
-    the training, 0-1, that uses `iou_loss` whatever the name; 0: none. The function takes logits, float
-    (batch, classes, rows, columns), and labels, integer (batch, rows, columns), and returns a scalar
-    tensor.
+    share_done: fraction of the training that is done, 0 or more and below 1. finish_with_iou_fraction:
+    last fraction of the training, 0-1, that uses `iou_loss` whatever the name; 0: none. The function
+    takes logits, float (batch, classes, rows, columns), and labels, integer (batch, rows, columns), and
+    returns a scalar tensor.
     """
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss
@@ -183,7 +183,7 @@ def read_checkpoint(path: Path, made_of: str) -> dict[str, Any]:
     """Return the state of a training in a checkpoint, as given to `write_checkpoint`; tensors on the CPU.
 
     path: of the checkpoint. made_of: digest of settings and data together. Raises InputError if the file
-    is unreadable, damaged or no checkpoint, or if it was written with another made_of.
+    is absent, unreadable, damaged or no checkpoint, or if it was written with another made_of.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -33,7 +33,8 @@ class ModelForm:
     def save(self, path: Path, network: "torch.nn.Module") -> None:  # noqa: F821 (not imported)
         """Write a network to a safetensors file with float16 weights, completely or not at all.
 
-        network: on the CPU; whether it has this architecture is not checked. path: its folder is created.
+        network: on the CPU; whether it has this architecture is not checked. path: replaced if it exists;
+        its folder is created.
         """
         weights = {name: w.half().numpy() for name, w in network.state_dict().items()}
         with whole_file(path) as draft:

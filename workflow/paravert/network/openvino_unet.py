@@ -23,7 +23,8 @@ from paravert.network.architecture import (  # noqa: E402
 def compiled_for_one_core(graph: openvino.Model) -> openvino.CompiledModel:
     """Return a graph ready to compute in float32 on one processor core.
 
-    Called with its input arrays, the result returns the outputs of the graph, by number from 0.
+    Called with the graph's input array, or a list of them if it has several, the result returns the
+    outputs of the graph, by number from 0.
     """
     options = {
         "INFERENCE_PRECISION_HINT": openvino.Type.f32,

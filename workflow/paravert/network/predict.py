@@ -224,9 +224,9 @@ class Predictor:
         Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
         float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
         pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
-        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
-        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
-        distance (mm) between the centres of slices; math.inf if they are not adjacent.
+        image: (slices, rows, columns), any numeric dtype and intensity scale, without NaN; rows to the
+        patient's back, columns to the patient's left. spacing_mm: distance (mm) between rows, between
+        columns. apart_mm: distance (mm) between the centres of slices; math.inf if they are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
@@ -235,9 +235,9 @@ class Predictor:
     ) -> np.ndarray:
         """Return the labels of an image, uint8 (slices, rows, columns), 0-8, not cleaned.
 
-        image: (slices, rows, columns), any dtype and intensity scale; rows to the patient's back, columns
-        to the patient's left. spacing_mm: distance (mm) between rows, between columns. apart_mm:
-        distance (mm) between the centres of slices; math.inf if they are not adjacent.
+        image: (slices, rows, columns), any numeric dtype and intensity scale, without NaN; rows to the
+        patient's back, columns to the patient's left. spacing_mm: distance (mm) between rows, between
+        columns. apart_mm: distance (mm) between the centres of slices; math.inf if they are not adjacent.
         """
         return self.stack_predicted(image, spacing_mm, apart_mm=apart_mm).labels
 

@@ -71,7 +71,9 @@ def pretrain_network(
     .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve),
     .reliability.csv and .reliability.png (predicted and measured IoU), .split.csv (training and
     validation subjects) if the starting model has one. A training that was stopped resumes from its
-    .checkpoint. Raises InputError if both tables show the same people.
+    .checkpoint. Raises InputError for faulty settings, for tables that are not of draw_anatomies or show
+    the same people, for a .checkpoint that is damaged or of another training, and if the loss becomes
+    infinite or NaN.
     """
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
@@ -142,8 +144,8 @@ def calibrate_network(
     trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
     new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
     The weights stay the same; the list of training subjects (.split.csv), if there is one, is copied.
-    --out may be the model itself. Raises InputError if the card says that the model was trained on the
-    table in --validation.
+    --out may be the model itself. Raises InputError if the model or its card is missing or faulty, or
+    if the card says that the model was trained on the table in --validation.
     """
     size_px = read_card(model).size_px
     card = json.loads(card_file(model).read_text(encoding="utf-8"))

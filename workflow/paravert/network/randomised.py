@@ -202,9 +202,9 @@ class Anatomies:
 
         On the CPU. numbers: of the sections, from 0, repetitions allowed. LAYERS is 3, SIZE_PX 512,
         SPACING_MM 0.8. The first LAYERS maps are thin parallel planes within the slice, from caudal to
-        cranial; their values are labels 1-8 or `synthesis.tissues.Tissue`. The last map is the order in
-        which pixels of muscle become fat as its fat fraction grows, from 255 (first) to 0 (last); 0
-        outside muscle.
+        cranial; their values are labels 1-8 or `synthesis.tissues.Tissue`; rows run to the back, columns
+        to the person's left. The last map is the order in which pixels of muscle become fat as its fat
+        fraction grows, from 255 (first) to 0 (last); 0 outside muscle.
         """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))

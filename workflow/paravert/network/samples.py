@@ -66,7 +66,8 @@ def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
     """Return the subjects that could not be converted, as "name (reason)".
 
     convert: files of the shard tables of convert_dicom. reason: code, such as "mask-...". Subjects with a
-    fault of their manual mask come first; both groups are sorted by name.
+    fault of their manual mask come first; both groups are sorted by name. Raises InputError if a table
+    is missing or damaged.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))

@@ -65,7 +65,9 @@ def segment_muscles(
 
     Writes per stack a label map (NIfTI) and its predicted IoU into the subject's folder, and a row
     per subject into the shard's table. Labels that the sheet gives are kept. Raises InputError if
-    the model file is faulty or has another SHA-256, or there is no such device.
+    the model file is faulty or has another SHA-256, or there is no such device. Other parameters and
+    errors: as of `shards.work_after`, whose shard_table is `convert` and workers `threads` (not used on
+    a GPU).
     """
     check_model(model, model_sha256)
     averaging = {"flip": flip, "neighbours_mm": neighbours_mm}

@@ -66,7 +66,9 @@ def train_network(
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve), .split.csv
-    (training and validation subjects). A training that was stopped resumes from its .checkpoint.
+    (training and validation subjects). A training that was stopped resumes from its .checkpoint. Raises
+    InputError for faulty settings or a faulty sheet, for data that `read_data` refuses, for a .checkpoint
+    that is damaged or of another training, and if the loss becomes infinite or NaN.
     """
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
@@ -109,8 +111,9 @@ class TrainingData:
     split: names of the training and validation subjects. validation_scans: per validation subject,
     in the order of split.validation, the names of its scans. earlier: names of the starting model's
     training subjects; empty without it or its list. training, validation: annotated slices of these
-    subjects (`Sample`) on the network's grid. card_entries: numbers of subjects and slices, and a
-    digest, for the card's entry "data".
+    subjects (`Sample`) on the network's grid. card_entries: for the card's entry "data":
+    training_subjects, training_slices, validation_subjects, validation_slices (numbers), split (a
+    sentence) and digest (`data_digest` of all annotated scans).
     """
 
     split: SubjectSplit
@@ -140,9 +143,9 @@ def read_data(
     subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one
         part.
 
-    Raises InputError if fewer than two subjects have manual labels, if validation_fraction is above
-    0 and all of them were training subjects of the starting model, if that model or its list is
-    faulty, or, without one, if a muscle of one side is in no mask to train on.
+    Raises InputError if a table is missing or damaged, if fewer than two subjects have manual labels,
+    if validation_fraction is above 0 and all of them were training subjects of the starting model, if
+    that model or its list is faulty, or, without one, if a muscle of one side is in no mask to train on.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}

@@ -220,8 +220,8 @@ def train_axial_levels(
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
-    stopped resumes from its .checkpoint. Raises InputError if both tables show the same people, or
-    one is no table of draw_anatomies.
+    stopped resumes from its .checkpoint. Raises InputError if that is damaged or of another seed,
+    learning rate or table, if both tables show the same people, or one is no table of draw_anatomies.
     """
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")

@@ -79,7 +79,8 @@ def train_levels(
 
     Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
-    stopped resumes from its .checkpoint.
+    stopped resumes from its .checkpoint. Raises InputError if that is damaged or of another seed or
+    learning rate.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
