@@ -146,8 +146,9 @@ def result_fingerprint(step: Step, depends_on: Mapping) -> str:
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
     """Return the JSON-able settings on which the label maps of the network depend.
 
-    model_sha256: SHA-256 of the model file. section: section `segment_muscles` of the
-    configuration; its keys flip, neighbours_mm, keep_largest and fill_holes are copied.
+    model_sha256: SHA-256 of the model file, under this name in the result. section: section
+    `segment_muscles` of the configuration; its keys flip, neighbours_mm, keep_largest and fill_holes
+    are copied.
     """
     return {
         "model_sha256": model_sha256,
@@ -315,8 +316,8 @@ def gathered_from(cohort: str, folder: Path, shards: Iterable[str]) -> str:
     the cohort tables here, so that Snakemake would keep these. cohort: digest from `cohort_made_from`.
     folder: contains one folder of tables per shard. shards: names of the shards. The tables of
     draw_preview are read: what they were made from follows from the tables of conversion, segmentation
-    and levels. A missing or damaged table counts as one of its own. Raises OSError if one may not be
-    read.
+    and levels. A missing or damaged table enters the digest as one without `made_from`. Raises OSError
+    if one may not be read.
     """
     tables = {shard: made_from(LAST.table_file(folder / shard)) for shard in shards}
     return digest([cohort, tables])
@@ -325,8 +326,9 @@ def gathered_from(cohort: str, folder: Path, shards: Iterable[str]) -> str:
 def path_test(folder: Path) -> Callable[[str], bool]:
     """Return a function of a path that tells whether it leads into a folder, perhaps through links.
 
-    The path, a text with any ending, need not exist; a link of another name than the folder's is not
-    followed. The folder itself counts as inside. folder: relative to the working directory, or absolute.
+    The path, an absolute text, need not exist. It leads there if one of its parts has the folder's name
+    and is, links resolved, the folder; so a link of another name to the folder itself gives False. The
+    folder itself counts as inside. folder: relative to the working directory, or absolute.
     """
     own, real = os.path.realpath(folder), cache(os.path.realpath)
     name = f"{os.sep}{folder.name}{os.sep}"
@@ -342,10 +344,10 @@ def path_test(folder: Path) -> Callable[[str], bool]:
 def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path], list[str]]:
     """Return the folders of label maps that were corrected by hand, and what is used for no scan.
 
-    sheet: path of the subject sheet. Beside it the folder CORRECTED, if there is one, has a
-    folder of NIfTI files (.nii, .nii.gz) for each corrected scan, named after the scan (the
-    subject, or subject_visit). scans: names of all scans of the sheet. Returns ({scan: its folder};
-    sorted names of all other files and folders there, hidden ones left out).
+    sheet: path of the subject sheet. Beside it the folder CORRECTED, if there is one, has a folder of
+    NIfTI files (.nii, .nii.gz) for each corrected scan, named after the scan (the subject, or
+    subject_visit). scans: names of all scans of the sheet. Returns ({scan: its folder}; sorted names of
+    all other files and folders there, those without a NIfTI file included, hidden ones left out).
     """
     home = sheet.parent / CORRECTED
     names = sorted(os.listdir(home)) if home.is_dir() else []
@@ -382,9 +384,10 @@ def stale_steps(
     convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source: meaning
     of the voxel values of the label maps that the sheet names. corrected: {subject: folder of corrected
     label maps}, from `corrected_labels`. A table of an older version of the step, that is not Parquet,
-    or with a subject that is to be tried again (`SubjectFault.passing`), is stale. Converted subjects
-    whose images are away (`images_away`) count as unchanged. A missing table, and the tables of steps
-    after a missing or stale one, are not listed: Snakemake makes them anyway.
+    or with a subject that is to be tried again (`SubjectFault.passing`), is stale. Subjects that the
+    table of convert_dicom lists, also as quarantined, count as unchanged while their images are away
+    (`images_away`). A missing table, and the tables of steps after a missing or stale one, are not
+    listed: Snakemake makes them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -437,7 +440,7 @@ def refuse_to_lose(shard: Path, folder: Path, rows: Mapping[str, Mapping[str, st
     their own results are gone, as in a study of which the tables alone were kept. shard: folder of the
     tables of one shard. folder: holds a folder per subject. rows: {subject: row of the subject sheet as
     {column: text}}; the images of a subject that is not in rows count as gone. Also raises InputError
-    if the shard's table of convert_dicom is missing or not Parquet.
+    if the shard's table of convert_dicom is missing or not a shard table.
     """
     table = FIRST.table_file(shard)
     lost = [

@@ -14,8 +14,9 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 def digest(value: object) -> str:
     """Return the SHA-256 of a value, written as JSON, as 64 hexadecimal digits.
 
-    value: anything that JSON can hold; values of other types, but not keys of a dict, enter as their
-    str(), tuples as lists. The order of dict keys does not matter; the order of lists does.
+    value: anything that JSON can hold; values of other types enter as their str(), tuples as lists; a
+    key of a dict of another type raises TypeError. The order of dict keys does not matter; the order of
+    lists does.
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

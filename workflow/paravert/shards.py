@@ -141,7 +141,8 @@ def work_after(
     and all these settings. A subject whose stored result has the same fingerprint and unchanged files
     is not computed again. For a subject that is computed, raises InputError if files that the step
     reads were changed since an earlier step wrote them; for one whose inputs are away, if files of its
-    stored result were. A worker process that dies: see `work_through`.
+    stored result were; also if shard_table or a table of besides is missing or not a shard table. A
+    worker process that dies: see `work_through`.
     """
     _run_after(
         shard_table,
@@ -184,7 +185,7 @@ def overlapped_after(
 
     A subject whose stored result has the same fingerprint (`work_after`) and unchanged files is not
     computed again. For a subject that is computed, raises InputError if files that the step reads were
-    changed since an earlier step wrote them.
+    changed since an earlier step wrote them; also if shard_table is missing or not a shard table.
     """
     _run_after(
         shard_table,
@@ -238,10 +239,11 @@ def tasks_after(
     """Return the tasks of a step after the first, and the previous step's outcomes of all subjects.
 
     There is one task per subject that the previous step analysed. shard_table: the previous step's
-    table. depends_on: function of a subject's name that returns, as a JSON-able dict, what its
-    result depends on besides the previous step's result; None if nothing. `Task.depends_on` is this
-    dict with the identity of the previous step's result under "upstream". Outcomes: quarantined
-    subjects included, in the order of the table.
+    table. depends_on: function of a subject's name that returns, as a JSON-able dict, what its result
+    depends on besides the previous step's result; None if nothing. `Task.depends_on` is this dict with
+    the identity of the previous step's result under "upstream". Outcomes: quarantined subjects
+    included, in the order of the table. Raises InputError if shard_table is missing or not a shard
+    table.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -358,8 +360,9 @@ class _Shard:
         """Return the result of one subject: the stored one if it still fits, else made by `do`.
 
         do: as in `in_turn`. job: the subject. A SubjectFault or MemoryError of `do` becomes a
-        quarantine. A new result is stored, unless memory ran out. For a subject that is computed, raises
-        InputError if files of earlier steps were changed.
+        quarantine. A new result is stored, but a fault that may pass (`SubjectFault.passing`), such as
+        lack of memory, deletes the earlier one. For a subject that is computed, raises InputError if
+        files of earlier steps were changed.
         """
         store = self.store(job.task.subject)
         kept = self._kept(store, job)

@@ -82,7 +82,7 @@ class Sheet(NamedTuple):
     {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether the
     column years_since_first was computed from the column date. doubts: sentences on other columns that
     may be misspelt ones of paravert, on numbers that may have separators of thousands, on words in two
-    spellings, and on dates of visits that are not read.
+    spellings, and on dates or years_since_first of visits that are not used.
     """
 
     rows: list[dict[str, str]]
@@ -141,10 +141,10 @@ def read_sheet(
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of further
     words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the other meaning.
-    Paths in the sheet are relative to its folder (of the file that `path` leads to) or absolute. Raises
-    InputError for a file that `read_cells` refuses or that has no line below the header. For a sheet
-    with faults, the message of InputError lists the first FAULTS_SHOWN (50), at most one per cell, with
-    line and column, and their number.
+    Paths in the sheet are relative to its folder (of the file that `path` leads to) or absolute;
+    whether the files exist is not checked. Raises InputError for a file that `read_cells` refuses or
+    that has no line below the header. For a sheet with faults, the message of InputError lists the
+    first FAULTS_SHOWN (50), at most one per cell, with line and column, and their number.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -438,13 +438,13 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells with a
-    digit are dates such as 20240229, maybe with a time such as 1020 or 102030; "number" if all are
-    numbers, unless one has leading zeros or is whole with more than 15 digits, or there are points
-    as well as commas; "yes/no" if all are yes, y, true, no, n or false in any case; "date" if any
-    cell is a date such as 2024-02-29, 29.2.2024, 2/29/24 or 29-Feb-2024 (`DATE_TEXTS`), maybe with
-    a time; "path" if any is an absolute path, or has a slash or backslash and the ending of a file;
-    "category" for at most 50 different texts, also for none; "text".
+    cells: texts; empty ones are ignored. Returns the first that applies: "date" if there are cells with
+    a digit and all of them are dates such as 20240229, maybe with a time such as 1020 or 102030;
+    "number" if all are numbers, unless one has leading zeros or is whole with more than 15 digits, or
+    there are points as well as commas; "yes/no" if all are yes, y, true, no, n or false in any case;
+    "date" if any cell is a date such as 2024-02-29, 29.2.2024, 2/29/24 or 29-Feb-2024 (`DATE_TEXTS`),
+    maybe with a time; "path" if any is an absolute path, or has a slash or backslash and the ending of
+    a file; "category" for at most 50 different texts, also for none; "text".
     """
     known = set(cells) - {""}
     told = set(filter(has_digit, known))

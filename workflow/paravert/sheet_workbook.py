@@ -53,10 +53,11 @@ def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Lin
     path: of the workbook, for messages. content: bytes of the file. sheet_name: worksheet, in any case;
     empty for the first. Returns (lines with a filled cell or a fault, each with its number, cells as
     text and faults; {column: meaning} from any other worksheet whose first line has the cells `column`
-    and `meaning`). Texts are not stripped; a date is such as 2024-02-29, a truth value TRUE or FALSE;
-    empty cells at the end of a line are left out. A merged cell, a formula without a stored value and
-    an error such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a
-    damaged or too large workbook, another zip archive and an unknown worksheet.
+    and `meaning`). Texts are not stripped; a whole number is such as 7, or 007 with the number format
+    000; a date is such as 2024-02-29, a truth value TRUE or FALSE; empty cells at the end of a line are
+    left out. A merged cell, a formula without a stored value and an error such as #REF! are faults of
+    their line; #N/A is an empty cell. Raises InputError for a damaged or too large workbook, another
+    zip archive and an unknown worksheet.
     """
     try:
         file = io.BytesIO(content)

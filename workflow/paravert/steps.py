@@ -51,13 +51,13 @@ VERSIONS = {
 class Step:
     """A step of the workflow that runs per shard (a group of subjects that one job processes).
 
-    name: of rule and command. module: that defines the command, below `paravert`. table:
-    description of the table that it writes per shard. record: file name of the record (JSON) that
-    it keeps in each subject's folder. after: name of the step whose shard table it reads; None for
-    the first step. besides: names of further steps whose shard tables it reads. owns: names of the
-    files and folders in a subject's folder that only this step writes. reads: names of the steps
-    whose files in a subject's folder it reads. extra: whether it runs only on request and adds
-    nothing to the cohort tables.
+    name: of rule and command. module: that defines the command, below `paravert`. table: description of
+    the table that it writes per shard. record: file name of the record (JSON) that it keeps in each
+    subject's folder. after: name of the step whose shard table it reads; None for the first step.
+    besides: names of further steps whose shard tables it reads. owns: names of the files and folders in
+    a subject's folder that only this step writes. reads: names of the steps whose files in a subject's
+    folder it reads, in the order of STEPS. extra: whether it runs only on request and adds nothing to
+    the cohort tables.
     """
 
     name: str

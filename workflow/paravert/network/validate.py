@@ -90,8 +90,9 @@ def validate(
 
     model: the model file; its own calibration is not used. folder: results/subjects, which contains a
     folder per scan. subjects: per validation subject the names of its scans, which have manual masks;
-    []: the calibration is that of start, the accuracy unknown. device: that computes. start: file and
-    calibration of the starting model; None for a training from scratch.
+    []: the calibration is that of start (without start it has no curve), the accuracy unknown. device:
+    that computes. start: file of the starting model, whose accuracy is measured, too, and its
+    calibration, for `calibration_by`; None for a training from scratch.
     """
     pairs = iou_of_subjects(model, folder, subjects, device)
     before = start[1] if start else NO_CALIBRATION

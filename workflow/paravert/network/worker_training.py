@@ -119,12 +119,12 @@ class WorkerTraining:
     ) -> None:
         """Write the model file and, with the same name, card (.json), configuration (.yaml) and .curve.csv.
 
-        The configuration selects the model; .curve.csv holds `curve`, one row per logged batch. The
-        checkpoint is deleted. form: file format of this kind of network; its architecture and pixel
-        size are added to `settings`. keys: names, in the section find_levels of the configuration, of
-        the path and the SHA-256 of the model file, such as ("model", "sha256"). trained_on: description
-        of the training images. settings: the card's entry "settings". results: further entries of the
-        card, {name: JSON value}.
+        The configuration selects the model; .curve.csv holds `curve`, one row per logged batch.
+        Existing files are replaced. The checkpoint is deleted. form: file format of this kind of
+        network; its architecture and pixel size are added to `settings`. keys: names, in the section
+        find_levels of the configuration, of the path and the SHA-256 of the model file, such as
+        ("model", "sha256"). trained_on: description of the training images. settings: the card's entry
+        "settings". results: further entries of the card, {name: JSON value}.
         """
         form.save(self.out, self.network)
         sha256 = file_sha256(self.out)
@@ -177,10 +177,10 @@ def gradients(
 
 
 def rise_and_cosine(rise: float, done: float) -> float:
-    """Return a factor of the highest learning rate, 0-1: a linear rise, then half a cosine down to 0.
+    """Return a factor of the highest learning rate, 0-1: half a cosine down to 0, times a linear rise.
 
-    rise: number of batches done, divided by the number that the rise takes; from 1 on it is over.
-    done: share of the training that is done, 0-1.
+    rise: number of batches done, divided by the number that the rise takes; from 1 on its factor is 1.
+    done: share of the whole training, the rise included, that is done, 0-1.
     """
     return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
 
