@@ -249,7 +249,7 @@ def compared_areas(
     scan that have a manual mask, means over the scans of a subject. The frames have the columns of
     `subject_areas`: subject, muscle, side (left, right, both), truth_mm2, prediction_mm2. A muscle and
     side has no row if neither mask nor prediction shows it, or if an area at the level is unknown.
-    Labels that failed the review by eye, and scans of people who lack the level, are left out.
+    Labels that failed the review by eye are left out, and at the level scans of people who lack it.
     """
     found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:

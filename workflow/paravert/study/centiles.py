@@ -253,10 +253,10 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     which the curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed
     (whether the curves crossed at this age and were sorted), n_subjects (of the sex, with age and
     value), note, and estimator and covariance (texts: how values and bands were made). If fewer than
-    LEAST_SUBJECTS (60) of a sex have age and value (sizes: above 0), their ages lie within LEAST_YEARS
-    (1), or the value is the same in all, that measure, muscle and sex have a single row, with null
-    values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a muscle both
-    sides together. The column sex of subjects is F, M or null (not used).
+    LEAST_SUBJECTS (60) of a sex have age and value (sizes: above 0), their ages span less than
+    LEAST_YEARS (1), or the value is the same in all, that measure, muscle and sex have a single row,
+    with null values and a note that says so. Measures are those of `codebook.CENTILE_MEASURES`; of a
+    muscle both sides together. The column sex of subjects is F, M or null (not used).
     """
     return pd.concat(
         [

@@ -120,13 +120,14 @@ def paper_claims(
     compared by level, and all that is found of areas and fat fractions ends with it. Columns: claim,
     found (numbers of this study), reproduced, tested_by (texts), and estimator, link, covariance, df,
     n_subjects, n_rows, unit and family (BASIS_COLUMNS: how it was tested), and n_sex (subjects of the
-    smaller sex, where both are compared); of several muscles and sides these are the counts of the one
-    with fewest. A claim holds for a comparison of models if its estimate has
-    the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds for all its
-    comparisons (or subjects, or muscles), "in part" if for some, or for all that are measured but not
-    for all muscles, "no" if for none; "in direction only" if for no comparison, but all estimates have
-    the claimed direction; "not tested" without data, without a p value, or of fewer than 5 subjects (of
-    a sex). Comparisons without a p value do not count.
+    smaller sex, where both are compared). Of several comparisons, n_sex is the smallest, and
+    BASIS_COLUMNS are those of the first with a p value, if there is one; for the quartiles of the IoU,
+    n_subjects is that of the muscle and side with fewest. A claim holds for a comparison of models if
+    its estimate has the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds
+    for all its comparisons (or subjects, or muscles), "in part" if for some, or for all that are
+    measured but not for all muscles, "no" if for none; "in direction only" if for no comparison, but
+    all estimates have the claimed direction; "not tested" without data, without a p value, or of fewer
+    than 5 subjects (of a sex). Comparisons without a p value do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

@@ -94,11 +94,12 @@ def gather_cohort(
     sheet: analysed, quarantined or excluded, and why. Shards (tables of groups of subjects) are read a
     few at a time, which saves memory. Beside the tables (Parquet) are codebook.csv, datapackage.json
     and configuration.yaml. Exports of earlier tables (folders csv, stata and spss in `out`) are
-    removed. subjects: names of the subjects or scans of the sheet to take; "" takes all. Raises
-    InputError for a faulty sheet, selection, model card or file of ratings, ratings of scans under
-    other names than in the sheet, a rating_rule that names a rater without ratings, a damaged or
-    outdated shard table, and an unknown level_standard; RuntimeError if the ledger does not list the
-    subjects taken, which would be a bug.
+    removed. fat_fraction: a method of tables.HEADLINES, such as "linear". subjects: names of the
+    subjects or scans of the sheet to take; "" takes all. rating_rule: "any", "all" or the name of a
+    rater, as in `ratings.failed`. Raises InputError for a faulty sheet, selection, model card or file
+    of ratings, ratings of scans under other names than in the sheet, a rating_rule that names a rater
+    without ratings, a damaged or outdated shard table, and an unknown level_standard; RuntimeError if
+    the ledger does not list the subjects taken, which would be a bug.
     """
     standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)

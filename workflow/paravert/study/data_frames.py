@@ -126,7 +126,8 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 def read_csv(path: Path) -> pd.DataFrame:
     """Return a table of results that `write_csv` wrote; only empty cells are null.
 
-    Sites or groups named "None", "NULL" or "01" stay these texts (the columns WORDS).
+    A site or group named "None" or "NULL" stays this text, and in the columns WORDS a number such as
+    "01".
     """
     words = dict.fromkeys(WORDS, str)
     return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])

@@ -248,8 +248,9 @@ def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFram
     pixels ("eroded_linear") has a further row, over the subjects that have it. Columns: method,
     meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over both sides of
     the n_<muscle> subjects who have a value by the method, NaN if there are none; n_without, the number
-    of subjects who have a fat fraction, but none by the method, in the muscle with fewest of them, 0 if
-    there are none. Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
+    of subjects who have a fat fraction, but none by the method, in the muscle with fewest of them among
+    those with any, 0 if no muscle has any. Source of the caveats: docs/fat_estimators.md; Wesselink et
+    al. 2024.
     """
     method_of = muscles["subject"].map(chosen)
     rows = []

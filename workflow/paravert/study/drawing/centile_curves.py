@@ -42,11 +42,11 @@ def centile_points(
 
     subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
     which area, volume and fat fraction are drawn. level: the vertebra or disc at which the study
-    compares scans; area and fat fraction are those at this level if it is used (at least 80 % of
-    the subjects have it) and has centiles, otherwise those over all slices (as by default).
-    Columns: kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or
-    fraction), low_95, high_95, n_subjects, note (why it is not fitted). kind: "centile", a place on a curve; "subject", a point
-    (only with fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles of the
+    compares scans; area and fat fraction are those at this level if it is used (at least 80 % of the
+    subjects have it) and has centiles, otherwise those over all slices (as by default). Columns: kind,
+    measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or fraction), low_95,
+    high_95, n_subjects, note (why it is not fitted). kind: "centile", a place on a curve; "subject", a
+    point (only with fewer than POINTS_BELOW (1000) subjects, and where their sex has centiles of the
     measure and muscle); "not fitted", a row of the table without a value, which is not drawn.
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]

@@ -229,8 +229,8 @@ def _draw_legend(axes: Axes) -> None:
 def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of the flow chart: the rows of `describe.subject_flow` but warnings.
 
-    ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging,
-    quarantined, excluded, scored-excluded, reason), stage and code (of reasons; else null), subjects, and with
+    ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging, quarantined,
+    excluded, scored-excluded, reason), stage and code (of reasons; else null), subjects, and with
     visits scans; the reasons are last, in the order of the steps.
     """
     frame = subject_flow(ledger, overlap)
