@@ -42,10 +42,11 @@ def export_tables(
 ) -> None:
     """Write the cohort tables as CSV, Stata (.dta) or SPSS (.sav) files.
 
-    Each table becomes the file <out>/<format>/<table>.csv, .dta or .sav; another format raises
-    KeyError. CSV is written in parts, with a datapackage.json that describes it; a table for Stata or
-    SPSS is held in memory. Stata and SPSS files have labels with meaning and unit, value labels, and
-    notes with the provenance of the run.
+    Each table becomes the file <out>/<format>/<table>.csv, .dta or .sav (missing folders are made,
+    older files replaced); another format raises KeyError. Null is an empty cell in CSV, a missing
+    number or an empty text in Stata and SPSS. Lists are joined by spaces. CSV is written in parts, with
+    a datapackage.json that describes it; a table for Stata or SPSS is held in memory. Stata and SPSS
+    files have labels with meaning and unit, value labels, and notes with the provenance of the run.
     """
     package = json.loads((cohort / "datapackage.json").read_text(encoding="utf-8"))
     provenance = {name: package[name] for name in PROVENANCE}

@@ -215,13 +215,12 @@ class FittedModel:
     def contrasts(self, families: Sequence[Family] = FAMILIES) -> list[dict]:
         """Return the planned comparisons of this outcome, one dict each with keys of CONTRAST_COLUMNS.
 
-        Among these: family (the planned question), outcome, model, muscle, label (in words),
-        estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
-        ratio), standard_error (of odds ratios that of the logarithm), p_value, n_subjects, n_sex
-        (subjects of the smaller sex, where both are compared), note.
-        p_holm and tests_in_family are missing; `corrected` adds them. families: planned questions;
-        those without this outcome are skipped. A comparison that is impossible has a note in place
-        of muscle, label and numbers of the estimate.
+        Among these: family (the planned question), outcome, model, muscle, label (in words), estimate,
+        unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds ratio),
+        standard_error (of odds ratios that of the logarithm), p_value, n_subjects, n_sex (subjects of
+        the smaller sex, where both are compared), note. p_holm and tests_in_family are missing;
+        `corrected` adds them. families: planned questions; those without this outcome are skipped. A
+        comparison that is impossible has a note in place of muscle, label and numbers of the estimate.
         """
         rows = []
         for family in families:
@@ -241,7 +240,7 @@ class FittedModel:
         estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions 0-1), and
         n_sex (subjects of this sex). Other covariates are averaged over the subjects, on the scale of
         the link. Ages beyond those of the subjects have a note in place of estimate and interval. Empty
-        if the model was not fitted.
+        if the model was not fitted. Raises KeyError for a model without age_decades.
         """
         if self.fit is None:
             return []

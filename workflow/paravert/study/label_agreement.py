@@ -157,8 +157,8 @@ def label_agreement(
     (second - first), with _mm2 at the end of names of values in mm2, and icc_low_95 and icc_high_95 in
     place of icc_2_1_low_95 and icc_2_1_high_95; n_dice, dice_mean, dice_lower_quartile, dice_median,
     dice_upper_quartile and dice_lowest over the subjects with a Dice; reason, "not-labelled" if a label
-    set lacks the muscle in all subjects, else null. NaN where undefined. Areas that are 0 in both sets
-    are left out.
+    set lacks the muscle in all subjects, else null. NaN where undefined. Pairs of areas with a null, or
+    of which both are 0, are left out.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

@@ -264,11 +264,11 @@ def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     result, with these names; KeyError for a subject that slices lack. Columns: level_from and level_to,
     the levels (numbers such as 3.5 for L3/4; null if unknown or not shown) of the most cranial and most
     caudal slice that shows the muscle; volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of
-    L1 (L3) to the lower one of L5, and volume_..._reason. Areas are interpolated between slices,
-    without those that cut an earlier stack; the first and last slice each cover half of slab_mm, at
-    least 2.5 mm, beyond their centre. A volume is null, with a reason, if no level is known, if slices
-    in the range are more than 30 mm (2 x REACH_MM) apart or do not cover it, or if an area there is
-    unknown.
+    L1 (L3) to the lower one of L5, and volume_..._reason (code as in codebook.MUSCLE_TABLE; None if the
+    volume is known). Areas are interpolated between slices, without those that cut an earlier stack;
+    the first and last slice each cover half of slab_mm, at least 2.5 mm, beyond their centre. A volume
+    is null, with a reason, if no level is known, if slices in the range are more than 30 mm (2 x
+    REACH_MM) apart or do not cover it, or if an area there is unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)

@@ -165,10 +165,9 @@ def fit_marginal(
     for each sex if "sex" is among the covariates. Covariates and factors with one value are left out.
     Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises
     NotFitted if there are fewer subjects than the coefficients of a muscle and SPARE_SUBJECTS (2), or
-    than LEAST_SUBJECTS (5); or,
-    with the first such muscle in its attribute muscle, if one muscle has too few subjects, its terms
-    are collinear or determined by single subjects, nothing is left to estimate errors from, or its fit
-    does not converge.
+    than LEAST_SUBJECTS (5); or, with the first such muscle in its attribute muscle, if one muscle has
+    too few subjects, its terms are collinear or determined by single subjects, nothing is left to
+    estimate errors from, or its fit does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

@@ -27,15 +27,14 @@ Reconstruction = list[tuple[Label, Mesh]]
 def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
-    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh) per stack and label]}.
+    """Return the muscles of Figure 3: a table, and {subject: [(Label, Mesh) per stack and label]}.
 
     subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
-    each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex
-    and muscle volume; one without surfaces is left out, and so are muscles that failed the review.
-    Table: one row per subject, muscle and side
-    with colour ("#2ca02c"), surface_volume_ml (inside the smoothed meshes), faces (number of
-    triangles), both summed over stacks, as each stack has meshes of its own; sex, age_years,
-    volume_ml (measured).
+    each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex and
+    muscle volume; one without surfaces is left out, and so are muscles that failed the review. Table:
+    one row per subject, muscle and side with colour ("#2ca02c"), surface_volume_ml (inside the smoothed
+    meshes), faces (number of triangles), both summed over stacks, as each stack has meshes of its own;
+    sex, age_years, volume_ml (measured).
     """
     names = scan_names(subjects).set_axis(subjects["subject"])
     keys = ["subject", "muscle", "side"]

@@ -119,8 +119,9 @@ def write_below(figure: Figure, *texts: str) -> None:
 def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:
     """Write a figure as <stem>.svg and <stem>.png, and its values as <stem>.csv, into a folder.
 
-    data: the values that were drawn. out: the folder, made if it is missing. Equal input gives
-    equal bytes if this is called inside `applied`. Afterwards the layout of the figure is fixed.
+    data: the values that were drawn. out: the folder, made if it is missing; older files are replaced.
+    Equal input gives equal bytes if this is called inside `applied`. Afterwards the layout of the
+    figure is fixed.
     """
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}
@@ -137,7 +138,7 @@ def sexes_in(data: pd.DataFrame) -> list[str]:
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign (+ or a true minus) and `digits` decimals; 0 has no sign."""
+    """Return a number with its sign (+ or a true minus) and `digits` decimals; what rounds to 0 has no sign."""
     rounded = round(value, digits) + 0.0  # no -0.0
     sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
     return f"{sign}{abs(rounded):.{digits}f}"
