@@ -23,9 +23,9 @@ def read_published() -> pd.DataFrame:
     together); side (left, right, mean, sum); level (name of a vertebra or disc, or a range such as
     "whole muscle"); sex (F, M, all); n (number of people; of both sexes together where the column
     people says so); age_years (text, such as "20 to 69" or "42.3 ± 8.3"); mean, sd (null if not given),
-    unit; people (text, who they were, such as "healthy volunteers"), scanner; authors, year, journal,
-    table (of the article), link; level_position, the level as a number, null for a range; source, such
-    as "Si 2023".
+    unit ("mm2", "ml", or "1" for fractions 0-1); people (text, who they were, such as "healthy
+    volunteers"), scanner; authors, year, journal, table (of the article), link; level_position, the
+    level as a number, null for a range; source, such as "Si 2023".
     """
     found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
     position = [level_number(level) for level in found["level"]]

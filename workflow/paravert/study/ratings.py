@@ -95,10 +95,10 @@ class Failed:
 def read_ratings(files: Iterable[Path]) -> list[Rating]:
     """Read the files of ratings that the review page exports, one per rater, and return all ratings.
 
-    Raises InputError for a file that may not be read, is not UTF-8 or lacks a column, for an
-    unknown verdict, muscle or side, for a side without a muscle, for a row without scan, rater or
-    fingerprint, for a fingerprint that a spreadsheet turned into a number, for a scan, muscle and side that is rated twice, for a file of several raters, and
-    for a rater with two files.
+    Raises InputError for a file that may not be read, is not UTF-8 or lacks a column, for an unknown
+    verdict, muscle or side, for a side without a muscle, for a row without scan, rater or fingerprint,
+    for a fingerprint that a spreadsheet turned into a number, for a scan, muscle and side that is rated
+    twice, for a file of several raters, and for a rater with two files.
     """
     found: list[Rating] = []
     for file in files:
@@ -291,12 +291,12 @@ def without_failed_muscles(
 def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
     """Return Cohen's kappa of each pair of raters over the scans that both rated, with KAPPA_COLUMNS.
 
-    ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or
-    one of its muscles; only ratings of labels that both rated are used. Two rows per pair, by the
-    column categories: all three verdicts, and "fail or not". Columns: first, second (raters),
-    categories, scans (number that both rated), agreement (share of equal verdicts), kappa and its
-    95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if all
-    verdicts of both fall into one category, and agreement too if they have no scan in common.
+    ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or one of
+    its muscles; only ratings of labels that both rated are used. Two rows per pair: categories is
+    "pass, correct, fail" or "fail or not". Columns: first, second (raters), categories, scans (number
+    that both rated), agreement (share of equal verdicts), kappa and its 95 % interval kappa_low,
+    kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if all verdicts of both fall into one
+    category, and agreement too if they have no scan in common.
     """
     by_rater: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:

@@ -64,9 +64,9 @@ def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.Da
     row per level, muscle and side (left, right, both), with the columns of `reliability`
     (RELIABILITY_COLUMNS; areas in mm2); source is "masks", comparison "manual mask, network". Column
     level: "all slices", for a subject's means as csa_mean_mm2 of the study (`accuracy.subject_areas`);
-    and each vertebra or disc, for means over the slices nearest to it in which mask or prediction shows
-    the muscle (`accuracy.nearest_slice_areas`); there, a muscle and side with fewer than two subjects
-    has no row.
+    and each vertebra or disc that people with five lumbar vertebrae have (not L6), for means over the
+    slices nearest to it in which mask or prediction shows the muscle (`accuracy.nearest_slice_areas`);
+    there, a muscle and side with fewer than two subjects has no row.
     """
     tables = [_of_masks(overlap, subject_areas).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])

@@ -96,8 +96,8 @@ def write_report(
 ) -> None:
     """Write the report: tables, figures, ledger, previews and configuration in one HTML file.
 
-    The file needs no other file and no network. Raises jinja2.UndefinedError if the template needs
-    a variable that is not given, which would be a bug.
+    The file needs no other file and no network; an older one is replaced. Raises jinja2.UndefinedError
+    if the template needs a variable that is not given, which would be a bug.
     """
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])

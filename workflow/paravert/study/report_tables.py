@@ -349,8 +349,9 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
 def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return centiles at 30, 50 and 70 years as text: the median and, in brackets, the 3rd to 97th.
 
-    table: from `centiles.centile_frame`. Index: measure, muscle and sex. A cell without centiles is
-    a dash; the column Note, there only if needed, has the reason. Empty without any centiles.
+    table: from `centiles.centile_frame`. Index: measure, muscle and sex. Columns: number of subjects;
+    one per age, a dash without centiles; Note, there only if needed, the reason. Empty without any
+    centiles.
     """
     if table["value"].isna().all():
         return pd.DataFrame()

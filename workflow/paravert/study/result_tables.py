@@ -50,11 +50,11 @@ def too_few_to_resample(subjects: int) -> str | None:
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
-    """Write a table of results as <folder>/<name>.csv, completely or not at all; missing folders are made.
+    """Write a table of results as <folder>/<name>.csv, completely or not at all.
 
-    frame: its rows; a table with estimates (a column estimator, or an entry in STATED) gets
-    columns on what these rest on by `with_basis`. shared: whether numbers of fewer than 5 subjects
-    are blanked by `for_sharing`.
+    Missing folders are made; an older file is replaced. frame: its rows; a table with estimates (a
+    column estimator, or an entry in STATED) gets columns on what these rest on by `with_basis`. shared:
+    whether numbers of fewer than 5 subjects are blanked by `for_sharing`.
     """
     told = with_basis(name, frame) if "estimator" in frame or name in STATED else frame
     write_csv(folder / f"{name}.csv", for_sharing(told) if shared else told)
@@ -118,7 +118,7 @@ def _of_the_same(frame: pd.DataFrame, small: pd.Series) -> pd.Series:
 
 
 def is_suppressed(table: pd.DataFrame) -> bool:
-    """Return whether numbers of a table of results were blanked by `for_sharing`."""
+    """Return whether `for_sharing` blanked the numbers of any row of a table of results."""
     return "suppressed" in table and bool(table["suppressed"].any())
 
 

@@ -83,12 +83,13 @@ def write_review(
     """Write the review page (index.html): all scans with all slices, for rating.
 
     The page loads pictures from ../subjects/<scan>/review/, so the folder of the subjects must be named
-    subjects and lie beside that of the page. Beside index.html are to_correct.csv, the labels that
-    raters want corrected, raters.csv, the agreement of raters, reading_list.csv, the scans to be rated
-    blind, and failures.csv, the share of failures among its scans that were drawn at random and are
-    rated; columns as of `ratings.to_correct`, `ratings.agreement_of_raters`,
-    `reading_list.reading_list` and `reading_list.share_of_failures`. Raises InputError for a faulty
-    file of ratings, and for a rating_rule that names a rater without ratings.
+    subjects and lie beside that of the page. Beside index.html are the folder data (scripts that the
+    page needs; deleted and written anew), to_correct.csv, the labels that raters want corrected,
+    raters.csv, the agreement of raters, reading_list.csv, the scans to be rated blind, and
+    failures.csv, the share of failures among its scans that were drawn at random and are rated; columns
+    as of `ratings.to_correct`, `ratings.agreement_of_raters`, `reading_list.reading_list` and
+    `reading_list.share_of_failures`. Raises InputError for a faulty file of ratings, and for a
+    rating_rule that names a rater without ratings.
     """
     rated = read_ratings(ratings or ())
     check_rule(rated, rating_rule)

@@ -65,11 +65,11 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     covariate has one row: analysed and not_analysed are the means of both groups, sd_... their SD
     (n - 1). A category has a row per value: analysed and not_analysed are its share (0-1) of the known
     values of each group; a text with more than MOST_CATEGORIES (20) values is left out. missing_...:
-    number of subjects without a value; n_...: with one; count_...: with the value of this row.
-    standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each reason
-    of quarantine or exclusion has a row (variable "reason") with its number and its share of the
-    subjects not analysed; with several sites also per site ("reason, site A"), of its own subjects.
-    n_subjects: n_analysed + n_not_analysed. What does not apply is null.
+    number of subjects without a value; n_...: with one; count_...: with the value of this row, of a
+    number with any. standardised_difference: analysed minus not analysed over the pooled SD (Austin
+    2009). Each reason of quarantine or exclusion has a row (variable "reason") with its number and its
+    share of the subjects not analysed; with several sites also per site ("reason, site A"), of its own
+    subjects. n_subjects: n_analysed + n_not_analysed. What does not apply is null.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
