@@ -91,11 +91,11 @@ class SubjectFolder:
     ) -> None:
         """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
 
-        The file is SOURCE_FILE in GIVEN_FOLDER, which must exist; `not_labelled` reads it. source: its
-        name and `labels` (the label values that it can give) are written. The maps are not read: a
-        source with own values must have those of muscles that the maps show, and no others. corrected:
-        {stack number: label values that occur} of stacks whose labels were corrected by hand, written
-        too.
+        The file is SOURCE_FILE in GIVEN_FOLDER, which must exist; an older file is replaced.
+        `not_labelled` reads it. source: its name and `labels` (the label values that it can give) are
+        written. The maps are not read: paravert's own source must come with only the `values` of
+        muscles that the maps show. corrected: {stack number: label values that occur} of stacks whose
+        labels were corrected by hand, written too.
         """
         told: dict = {"labels_from": source.name, "labels": source.labels}
         if corrected:

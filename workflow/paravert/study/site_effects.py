@@ -19,15 +19,15 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and side.
     adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per outcome,
-    model, muscle and category other than the reference; columns (EFFECT_COLUMNS): factor (site,
-    manufacturer or field_strength), category, reference (the category with most subjects in the model,
-    with which it is compared), outcome, model, muscle (whose difference it is), n_category and
+    model, muscle and category other than the reference; columns EFFECT_COLUMNS, among these factor
+    (site, manufacturer or field_strength), category, reference (the category with most subjects in the
+    model, with which it is compared), outcome, model, muscle (whose difference it is), n_category and
     n_reference (subjects of the category, and of the reference, with this muscle), estimate, unit,
-    low_95, high_95, and what the model rests on (`FittedModel.basis`), with its note. estimate: category minus reference for areas and volumes, odds
-    ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides muscle
-    and side) or "adjusted". Categories of few subjects are pooled as "other"
-    (`covariates.with_model_covariates`). Factors with a single category, or that a model left out, have
-    no rows; nor have models that were not fitted.
+    low_95, high_95, what the model rests on (`FittedModel.basis`), and its note. estimate: category
+    minus reference for areas and volumes, odds ratio of the two for fat fractions. model: "alone" (the
+    factor is the only covariate besides muscle and side) or "adjusted". Categories of few subjects are
+    pooled as "other" (`covariates.with_model_covariates`). Factors with a single category, or that a
+    model left out, have no rows; nor have models that were not fitted.
     """
     rows = []
     for factor in FACTORS:

@@ -52,12 +52,13 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name of the fat method, or of the study's combination of methods
-    (`estimator_columns`). column: column of the cohort table `slices` with its fat fraction.
-    erosion_px: pixels by which masks are eroded (0 or 1). quality_cut: which sections (a muscle and
-    side in a slice) are used: "all sections", those of "scans without flags", or those with such as
-    "predicted IoU at least 0.8" (the number is a setting). level_rule: "all slices" (mean over
-    them) or such as "at L3/4" (value there).
+    estimator: name of the fat method, or of the study's combination of methods (`estimator_columns`).
+    column: column of the cohort table `slices` with its fat fraction. erosion_px: pixels by which masks
+    are eroded (0 or 1). quality_cut: which sections (a muscle and side in a slice) are used: "all
+    sections", "scans without flags" (those of scans without any of `flags.FLAG_CODES`, of which
+    "fat-outlier" does not count), or such as "predicted IoU at least 0.8" (the number is a setting;
+    those without predicted IoU are used, too). level_rule: "all slices" (mean over them) or such as "at
+    L3/4" (value there).
     """
 
     estimator: str
@@ -78,14 +79,14 @@ def specification_curve(
 
     cohort: folder of the cohort tables. data: table of muscles with covariates, from
     `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of the
-    level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section (a muscle
-    and side in a slice) out; one without predicted IoU is kept. seed: of the sample that is taken of
-    more than MOST_SUBJECTS (2,000) subjects. Columns (CURVE_COLUMNS): the way (estimator, erosion_px,
-    quality_cut, level_rule), chosen (whether it is that of the study's models), family and label of the
-    effect, muscle, estimate (odds ratio), low_95, high_95, p_value and others. A way that cannot be
-    fitted, such as at a level that fewer than 80 % of the subjects have, has rows with a note; a cut
-    that leaves nothing out has one such row. Without rows if nobody was analysed. Source: Simonsohn,
-    Simmons and Nelson 2020.
+    level rule, such as "L3/4"; not checked. least_iou: predicted IoU below which one of the quality
+    cuts leaves a section (a muscle and side in a slice) out; one without predicted IoU is kept. seed:
+    of the sample that is taken of more than MOST_SUBJECTS (2,000) subjects. Columns (CURVE_COLUMNS):
+    the way (estimator, erosion_px, quality_cut, level_rule), chosen (whether it is that of the study's
+    models), family and label of the effect, muscle, estimate (odds ratio), low_95, high_95, p_value and
+    others. A way that cannot be fitted, such as at a level that fewer than 80 % of the subjects have,
+    has rows with a note; a cut that leaves nothing out has a single row, with a note. Without rows if
+    nobody was analysed. Source: Simonsohn, Simmons and Nelson 2020.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
     if subjects.empty:
@@ -172,12 +173,13 @@ def fat_by_way(
 ) -> pd.DataFrame:
     """Return the fat fraction (0-1) of each scan, muscle and side by each way, one column per way.
 
-    slices: rows of whole scans of the cohort table `slices`. ways: each labels its own column.
-    passed: {Way.quality_cut: bool (rows,)}, which rows it keeps. rules: {level rule: level as a
-    number such as 3.5 for L3/4, None for all slices}. The index is subject, visit if there is one,
-    muscle and side, as text. Over all slices: mean of the known values that are kept, weighted by
-    volume, without slices that cut an earlier stack. At a level: interpolated. NaN if there is no
-    value, or if a section used for the level is unknown or not kept.
+    slices: rows of whole scans of the cohort table `slices`, with its columns SLICE_COLUMNS, and visit
+    if there is one. ways: each labels its own column. passed: {Way.quality_cut: bool (rows,)}, which
+    rows it keeps. rules: {level rule: level as a number such as 3.5 for L3/4, None for all slices}. The
+    index is subject, visit if there is one, muscle and side, as text. Over all slices: mean of the
+    known values that are kept, weighted by volume, without slices that cut an earlier stack. At a
+    level: interpolated. NaN if there is no value, or if a section used for the level is unknown or not
+    kept.
     """
     keys = [*scan_keys(slices), "muscle", "side"]
     code = slices.groupby(keys, sort=False, observed=True).ngroup().to_numpy()

@@ -96,7 +96,10 @@ class StandardLevel:
 
     @property
     def distribution(self) -> str:
-        """How many subjects have slices at each level, a sentence; "" if all or none; a property."""
+        """A sentence on how many subjects have slices at each level; a property.
+
+        "" if all subjects have slices at every level, or none at any.
+        """
         counts = set(self.covered.values())
         if counts <= {0} or counts == {self.n_subjects}:
             return ""
@@ -107,9 +110,10 @@ class StandardLevel:
 def read_covered(cohort: Path, scans: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the cohort table `levels` that say which levels a scan covers (COVERED_COLUMNS).
 
-    Those of the left psoas major (ONE_MUSCLE), as the same levels are covered for all muscles.
-    cohort: folder of the cohort tables. scans: one row per scan, with subject, and visit in a study
-    with visits; rows of other scans are left out.
+    Those of the left psoas major (ONE_MUSCLE), as the same levels are covered for all muscles. cohort:
+    folder of the cohort tables. scans: one row per scan, with subject and visit; rows of other scans
+    are left out, and the result has the column visit, too. In a study without visits all rows are
+    returned.
     """
     return of_scans(read_frame(cohort, codebook.LEVEL_TABLE, COVERED_COLUMNS, ONE_MUSCLE), scans)
 
@@ -142,11 +146,11 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
-    levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan
-    per subject. n_covered counts subjects whose slices cover the level (level_reason is none of
-    not-covered, no-levels and no-such-level), also if the area there is unknown. One row per level
-    from L1 to L5/S1 and sex (all, F, M, and unknown if there are any): level_position (number),
-    level (name), sex, n_subjects, n_covered, share (NaN without subjects).
+    levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
+    subject. n_covered counts subjects whose slices cover the level (level_reason is none of
+    not-covered, no-levels and no-such-level), also if the area there is unknown. One row per sex (all,
+    F, M, and unknown if there are any) and level from L1 to L5/S1, in this order: level_position
+    (number), level (name), sex, n_subjects, n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL]))
@@ -181,10 +185,11 @@ def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> 
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction at the standard level, left and right together.
 
-    muscles: the cohort table `muscles`, one scan per subject. One row per subject and muscle, and
-    one with muscle "all" for all four. Columns: subject, sex, muscle, csa_at_level_mm2 (sum),
+    muscles: the cohort table `muscles`, one scan per subject. One row per subject and muscle, and one
+    with muscle "all" for all four. Columns: subject, sex, muscle, csa_at_level_mm2 (sum),
     fat_fraction_at_level (0-1, weighted by area). A value is null if that of a side (or muscle) is
-    unknown; where a muscle is absent, its area is 0 and it does not enter the fat fraction.
+    unknown; where a muscle is absent, its area is 0 and it does not enter the fat fraction, which is
+    null if all are absent.
     """
     sex = muscles.astype({"sex": object}).groupby("subject", sort=False)["sex"].first()
     area, fat = AT_LEVEL

@@ -75,7 +75,11 @@ def plural(number: int, what: str) -> str:
 
 
 def counted_range(numbers: Collection[float], what: str) -> str:
-    """Return the range of numbers, at least one, with their noun, such as "2 scans" or "1 to 3 scans"."""
+    """Return the range of numbers with their noun, such as "2 scans" or "1 to 3 scans".
+
+    numbers: at least one; they are rounded to whole numbers. what: the noun in singular; its plural is
+    formed with "s".
+    """
     ends = dict.fromkeys(f"{end:,.0f}" for end in (min(numbers), max(numbers)))
     return f"{' to '.join(ends)} {what}{'s' * (list(ends) != ['1'])}"
 
@@ -98,10 +102,11 @@ def accept_ledger(
 ) -> None:
     """Write the run's summary line, or fail if too many subjects were quarantined.
 
-    A subject is quarantined if a fault of its images or files ended its analysis; where subjects
-    have several visits, each scan counts. ledger: cohort/ledger.parquet of gather_cohort, a row per
-    subject (scan) with the reason. out: text file with how many were analysed, and how many not, by
-    reason. max_quarantined_fraction: 0-1; 1 accepts any number. Raises InputError above it.
+    A subject is quarantined if a fault of its images or files ended its analysis; where subjects have
+    several visits, each scan counts. ledger: cohort/ledger.parquet of gather_cohort, a row per subject
+    (scan) with the reason. out: text file in an existing folder, replaced if it exists: how many were
+    analysed, and how many not, by reason. max_quarantined_fraction: 0-1; 1 accepts any number. Above
+    it, raises InputError and writes nothing.
     """
     reasons, subjects = _reasons(ledger)
     line = summary_line(reasons, subjects)

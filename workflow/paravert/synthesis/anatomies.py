@@ -59,8 +59,8 @@ def draw_anatomies(
 ) -> None:
     """Draw cross-sections of varied people, without contrast, to train a network on.
 
-    Writes a Parquet table with a row per section: person, vertebral level, tilt, slice thickness,
-    and compressed maps of the tissues.
+    Writes a Parquet table as `write_sections` does, with a row per section: person, vertebral level,
+    tilt, slice thickness, and compressed maps of the tissues.
     """
     write_sections(out, people, seed, workers)
 
@@ -70,12 +70,12 @@ def write_sections(
 ) -> None:
     """Write the table of sections of synthetic people, a Parquet file with the rows of `sections_of`.
 
-    Section: map of the tissues in an axial slice through a person, without contrast. out: the file;
-    written under a temporary name and renamed. people: their number, of 12 sections each
-    (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is in the table's metadata
-    under SEED_KEY. workers: number of processes, from 1. steps: offsets of each section towards the
-    head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
-    Rows are in order of person, then as in `sections_of`.
+    Section: map of the tissues in an axial slice through a person, without contrast. out: the file,
+    written completely or not at all; an older one is replaced, missing folders are made. people: their
+    number, of 12 sections each (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is
+    in the table's metadata under SEED_KEY. workers: number of processes, from 1. steps: offsets of each
+    section towards the head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0)
+    adds the adjacent slice. Rows are in order of person, then as in `sections_of`.
     """
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (

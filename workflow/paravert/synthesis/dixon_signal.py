@@ -72,13 +72,14 @@ def render_dixon(
 ) -> Iterator[DixonSlice]:
     """Yield the Dixon images (water, fat, in phase, opposed phase) of each plane, with the truth.
 
-    body: of the volunteer. planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z =
-    0), all with the same axes. grid: the pixels of the image, about the centre of each plane.
-    acquisition: thickness, noise and coil. The complex echoes in phase (water + fat) and opposed
-    (water - fat) get Gaussian noise of SD `acquisition.noise` in the real and in the imaginary part,
-    drawn from the volunteer's seed and the plane's position. Water and fat are half their sum and half
-    their difference (two-point Dixon, Dixon 1984); all four images are magnitudes, so that their noise
-    is Rician.
+    body: of the volunteer. planes: one or more, nearly axial, in coordinates of the body (LPS, mm, mid
+    L3 at z = 0), all with the same axes (not checked). grid: the pixels of the image, about the centre
+    of each plane. acquisition: thickness, noise and coil. Before the coil, muscle without fat has the
+    signal 0.5 (SIGNAL) in water, and pure fat within muscle has it in fat. The complex echoes in phase
+    (water + fat) and opposed (water - fat) get Gaussian noise of SD `acquisition.noise` in the real and
+    in the imaginary part, drawn from the volunteer's seed and the plane's position. Water and fat are
+    half their sum and half their difference (two-point Dixon, Dixon 1984); all four images are
+    magnitudes, so that their noise is Rician.
     """
     quiet = replace(acquisition, noise=0.0)
     waters, fats = (

@@ -24,10 +24,10 @@ def organs(
 
     Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap; these replace only tissues of the abdominal
-    cavity. spine: axis along which they lie. trunk: size of the abdomen. rng: random shapes and
-    positions. kidneys: shift from the usual place of the left, then of the right kidney, each three
-    numbers: mm to the subject's left, mm to the back (both for a body height of 178 cm), vertebral
-    levels towards the feet.
+    cavity (CAVITY) and of their own rims. spine: axis along which they lie. trunk: size of the abdomen.
+    rng: random shapes and positions. kidneys: shift from the usual place of the left, then of the right
+    kidney, each three numbers: mm to the subject's left, mm to the back (both for a body height of 178
+    cm), vertebral levels towards the feet.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)
