@@ -69,7 +69,7 @@ class Table:
 
 
 def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
-    """Return rows as an Arrow table with the schema of `table`; values and keys are not checked.
+    """Return rows as an Arrow table with the schema of `table`; limits, nulls and keys are not checked.
 
     rows: dicts {column: value}; a missing column is null. Raises KeyError for a column that the
     table does not have, ArrowInvalid or ArrowTypeError for a value of another type.
@@ -118,11 +118,11 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
 def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str]) -> None:
     """Write an Arrow table as a Parquet file, completely or not at all.
 
-    path: of the file. table: its description. data: the rows, with `table.schema()`, such as from
-    `from_rows`. metadata: further key-value metadata of the file. Unit and meaning of each column
-    are stored in the field metadata (for pyarrow), as JSON in the file's key `columns` (for DuckDB)
-    and in PANDAS_ATTRS (for DataFrame.attrs in pandas). Raises ValueError if the data do not fit
-    the description, as `check`.
+    path: of the file; an older one is replaced, missing folders are made. table: its description. data:
+    the rows, with `table.schema()`, such as from `from_rows`. metadata: further key-value metadata of
+    the file. Unit and meaning of each column are stored in the field metadata (for pyarrow), as JSON in
+    the file's key `columns` (for DuckDB) and in PANDAS_ATTRS (for DataFrame.attrs in pandas). Raises
+    ValueError if the data do not fit the description, as `check`.
     """
     check(table, data)
     with whole_file(path) as draft:
@@ -150,10 +150,10 @@ def whole_tables(
 ) -> Iterator[Callable[[Table, pa.Table], None]]:
     """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
-    folder: an existing one, where the files `<table name>.parquet` appear, or replace older ones,
-    when the block ends without error; after an error it is unchanged. tables: their descriptions;
-    append takes no other table. metadata: further key-value metadata of every file; unit and
-    meaning of each column are added. append raises ValueError if the rows do not fit the
+    folder: an existing one, where the files `<table name>.parquet`, also of tables without rows, appear
+    or replace older ones when the block ends without error; after an error it is unchanged. tables:
+    their descriptions; append takes no other table. metadata: further key-value metadata of every file;
+    unit and meaning of each column are added. append raises ValueError if the rows do not fit the
     description (`check`); rows with the same key in different calls are not noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:

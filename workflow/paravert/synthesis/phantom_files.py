@@ -43,7 +43,7 @@ def write_image(
 ) -> None:
     """Write one phantom image as a DICOM file (classic MR Image Storage).
 
-    path: of the file; its folder must exist.
+    path: of the file; its folder must exist, a file there is replaced.
     image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored
         bits, others are clipped.
     plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.
@@ -212,8 +212,9 @@ def affine_of(protocol: Protocol) -> np.ndarray:
 def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     """Write a label map as compressed NIfTI (.nii.gz).
 
-    labels: uint8 (slices, rows, columns), 0-8, from caudal to cranial. affine: float (4, 4), index
-    (column, row, slice, 1) to RAS in mm.
+    path: of the file; its folder must exist, a file there is replaced. labels: uint8 (slices, rows,
+    columns), 0-8, from caudal to cranial. affine: float (4, 4), index (column, row, slice, 1) to RAS in
+    mm.
     """
     image = nib.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
@@ -226,7 +227,8 @@ def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
     """Write the middles of the discs as a CSV file, which the column `levels` of the subject sheet names.
 
     Six rows, T12/L1 to L5/S1. Columns: name (such as "L4/5"), x_mm, y_mm, z_mm (scanner coordinates,
-    LPS). spine: of the body. protocol: gives the position of the subject in the scanner.
+    LPS). path: of the file; its folder must exist, a file there is replaced. spine: of the body.
+    protocol: gives the position of the subject in the scanner.
     """
     levels = np.array(DISC_LEVELS)
     points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))

@@ -98,7 +98,7 @@ def make_phantoms(
     A folder that is complete from the same seed, number of volunteers and version is left unchanged;
     any other wanted folder is made anew. <out>/subjects.tsv, <out>/truth.parquet (per slice) and
     <out>/truth_muscles.parquet are written anew; they list the scans of all complete folders, also
-    those of earlier runs. It is an error if a wanted subject is not in the cohort.
+    those of earlier runs. Raises InputError if a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]

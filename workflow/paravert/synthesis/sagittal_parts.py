@@ -129,7 +129,10 @@ class Picture:
         self.middle = np.array([rng.uniform(0.42, 0.66) * size, rng.uniform(0.40, 0.56) * size])
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return (row, column) on the fine grid, float (2, ...), of (y, z) in mm, (..., 2)."""
+        """Return (row, column) on the fine grid, float (2, ...), of (y, z) in mm, (..., 2).
+
+        Whole numbers are pixel centres.
+        """
         step = PIXEL_MM / FINE
         return np.stack(
             (self.middle[1] - points[..., 1] / step, self.middle[0] + points[..., 0] / step)
@@ -198,7 +201,7 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.nda
 def draw_trunk(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     """Draw skin, fat, back muscles and abdomen of a sagittal slice into a picture, in place.
 
-    column: position of the vertebral column, which they surround; `draw_spine` draws it over them
+    column: position of the vertebral column, which they surround; it is not drawn: call `draw_spine`
     afterwards. rng: random sizes and positions.
     """
     levels = _along(FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1, 40)
@@ -267,11 +270,12 @@ def _draw_abdomen(picture: Picture, column: SagittalSpine, rng: np.random.Genera
 def draw_spine(
     picture: Picture, column: SagittalSpine, rng: np.random.Generator, side_mm: float
 ) -> None:
-    """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice, in place.
+    """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice into a picture, in place.
 
-    column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
-    side_mm: distance of the slice from the midline, 0 or more, to either side; beyond 8 to 12 mm
-    (random) the slice shows foramina instead of the canal, from 5 mm on no spinous processes.
+    Vertebral bodies, discs and sacrum are labelled, too (`label_of`). column: the vertebral column:
+    where they lie, and their sizes. rng: random shapes and defects. side_mm: distance of the slice from
+    the midline, 0 or more, to either side; beyond 8 to 12 mm (random) the slice shows foramina instead
+    of the canal, from 5 mm on no spinous processes.
     """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)
@@ -480,7 +484,8 @@ def _draw_disc(
 def draw_metal(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     """Draw one to three screws or cages (tissue METAL) into a sagittal picture, in place.
 
-    column: the vertebral column; they lie at L1 to L5. rng: random number, positions and sizes.
+    The labels stay as they are. column: the vertebral column; they lie at L1 to L5. rng: random number,
+    positions and sizes.
     """
     for level in rng.choice(np.arange(1, 6), rng.integers(1, 4), replace=False):
         centre = column.at(float(level), rng.uniform(-5, 30))
