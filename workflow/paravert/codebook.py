@@ -462,6 +462,7 @@ def write_dictionary(
     """Write the data dictionary (Markdown): columns of the cohort tables with unit and meaning.
 
     Each cohort table has a section; at the end are the codes of quarantine and warnings.
+    The folder of the file is made if absent; an older file is replaced.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(dictionary(), encoding="utf-8")
@@ -470,9 +471,10 @@ def write_dictionary(
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
     """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The first line has
-    the names: table, column, type (of Arrow, such as "double"), unit, required ("yes" or empty),
-    minimum, maximum (empty if there is none), allowed (values separated by "; "), meaning.
+    path: of the file, replaced if it exists. cohort_tables: their descriptions, such as from
+    `tables_with`. The first line has the names: table, column, type (of Arrow, such as "double"), unit,
+    required ("yes" or empty), minimum, maximum (empty if there is none), allowed (values separated by
+    "; "), meaning.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -487,9 +489,9 @@ def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
 def write_datapackage(path: Path, metadata: dict[str, str], cohort_tables: Iterable[Table]) -> None:
     """Write a description of the cohort tables as JSON in the format Frictionless Data Package.
 
-    path: of the file. metadata: further properties of the package, such as {"software_version":
-    ...}. cohort_tables: descriptions of the tables; each is listed as the file `<name>.parquet`
-    beside `path`.
+    path: of the file, replaced if it exists. metadata: further properties of the package, such as
+    {"software_version": ...}. cohort_tables: descriptions of the tables; each is listed as the file
+    `<name>.parquet` beside `path`.
     """
     resources = [
         {

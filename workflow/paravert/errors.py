@@ -143,7 +143,10 @@ class SubjectFault(Exception):
 
 
 def may_pass(error: OSError) -> bool:
-    """Return whether the same file might be read later, as after an error of a network disk (EIO)."""
+    """Return whether the same file might be read later, as after an error of a network disk (EIO).
+
+    False for LASTING_ERRORS, such as an absent file or a lack of permission.
+    """
     return error.errno not in LASTING_ERRORS
 
 

@@ -66,12 +66,12 @@ class Assessment:
     images: path of the folder or file for the column images of the sheet, as in the archive, not yet
     relative to the sheet; "" if the examination cannot be in the sheet. fault: why it would be
     quarantined, or is not in the sheet; None if no reason is known. series: a dict per series, sorted
-    by SeriesNumber, with the columns of series.csv from folder to message (NIfTI: only some).
-    candidates: its axial series and Dixon acquisitions, as `acquisitions` groups them; empty for NIfTI.
-    date, time: of the file with the earliest date, as in its header (YYYYMMDD, HHMMSS); "" if unknown
-    or before 1977. sex: "F", "M", or "" if unknown or headers differ. age_years: at the examination, at
-    most 90; None if unknown, 0 or headers differ. birth_dates: all dates of birth in its headers
-    (YYYYMMDD), without 19000101.
+    by SeriesNumber, with the columns of `visits.SERIES_COLUMNS` from folder to message (NIfTI: only
+    some). candidates: its axial series and Dixon acquisitions, as `acquisitions` groups them; empty for
+    NIfTI. date, time: of the file with the earliest date from 1977 on, as in its header (YYYYMMDD,
+    HHMMSS); "" if there is none. sex: "F", "M", or "" if unknown or headers differ. age_years: at the
+    examination, at most 90; None if unknown, 0 or headers differ. birth_dates: all dates of birth in
+    its headers (YYYYMMDD), without 19000101.
     """
 
     images: str = ""
@@ -116,8 +116,8 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
 
-    file: its path in the archive; `images` of the result, or "" there if the file cannot be in the
-    sheet. A fault of the file is in the result, not raised. Candidates are empty; date, sex, age
+    file: its path in the archive, which becomes `images` of the result; "" there if the file cannot be
+    in the sheet. A fault of the file is in the result, not raised. Candidates are empty; date, sex, age
     unknown.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}

@@ -138,9 +138,9 @@ def write_table(
 ) -> None:
     """Write rows as CSV (UTF-8), completely or not at all.
 
-    path: of the file. columns: names of the columns, in order. rows: {column: value}; None or an
-    absent column gives an empty cell. mode: permissions of the file, such as 0o600, from which the
-    umask is taken. Raises ValueError for a row with another column.
+    path: of the file, replaced if it exists; its folder must exist. columns: their names, in order.
+    rows: {column: value}; None or an absent column gives an empty cell. mode: permissions of the file,
+    such as 0o600, from which the umask is taken. Raises ValueError for a row with another column.
     """
     draft = path.with_name(f".{path.name}.part")
     draft.unlink(missing_ok=True)

@@ -76,10 +76,12 @@ def make_sheet(
     """Write a subject sheet for an archive of DICOM or NIfTI images.
 
     Reads the headers of all files; the sheet has a row for each examination that
-    may be analysed, series.csv tells why others are left out.
+    may be analysed, also if a fault must be mended first. series.csv tells the
+    faults, and why others are left out. NIfTI files need --nifti.
     People: PatientID and its issuer (NIfTI: {subject}), under random pseudonyms.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
-    An interrupted run resumes. With 0 workers there is one per core.
+    An interrupted run resumes. With 0 workers there is one per core. The folder of
+    the sheet is made if absent.
 
     Beside the sheet it writes:
     series.csv: every series, and whether conversion would take it. It holds
@@ -88,7 +90,8 @@ def make_sheet(
     series_description.yaml, if needed: patterns that choose an axial series.
 
     Raises InputError for a folder that cannot be read, a sheet that may not be
-    written, a faulty pattern or key.csv; ChildProcessError if a worker died.
+    written (within results, or there already), a faulty pattern or key.csv;
+    ChildProcessError if a worker died.
     """
     archive = Path(os.path.abspath(folder))
     out = Path(os.path.realpath(out.parent), out.name)  # read_sheet resolves paths from there

@@ -231,9 +231,9 @@ def series_rows(
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. patterns: regular expressions for SeriesDescription
     (0008,103E), tried in order to choose one of several axial series; `chosen` is "yes" for the series,
-    or all series of the Dixon acquisition, that convert_dicom would take. home: folder of the sheet;
-    the column folder, which is `printable`, is relative to it. Rows are in the order of `visits`, then
-    of `empty`.
+    or all series of the Dixon acquisition, that convert_dicom would take, otherwise "no". home: folder
+    of the sheet; the column folder, which is `printable`, is relative to it. Rows are in the order of
+    `visits`, then of `empty`.
     """
     rows = []
     for visit in visits:
