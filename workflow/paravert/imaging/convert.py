@@ -75,8 +75,8 @@ def convert_dicom(
     folder named as the subject (with visits as A001_2). They take the place of those in the column
     labels, stack by stack.
     With 0 workers the command converts in its own process. Raises InputError if the sheet has
-    faults or lacks a subject, labels_from is faulty, or a decoder of compressed DICOM is not
-    installed; ChildProcessError if a worker process died.
+    faults or lacks a subject, labels_from is faulty, a decoder of compressed DICOM is not installed,
+    or stored files were changed whose images are away; ChildProcessError if a worker process died.
     """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)

@@ -209,8 +209,7 @@ def _stack(group: ParallelFrames) -> FrameStack:
 def check_extent(stack: FrameStack) -> None:
     """Raise SubjectFault (bad-geometry-position) if a stack is larger than a patient or too far away.
 
-    stack: parallel, evenly spaced slices. The centres of its corner voxels must pass `fits_body`: within
-    3 m of each other and of the origin.
+    stack: parallel, evenly spaced slices. The centres of its corner voxels must pass `fits_body` (3 m).
     """
     corners = grid_corners(stack.affine, stack.shape)
     if not fits_body(corners):

@@ -64,8 +64,9 @@ def value_of(data: Dataset, keyword: str) -> object:
     """Return the value of a DICOM element as pydicom converts it; None if absent.
 
     keyword: DICOM keyword, such as PixelSpacing, looked up at the top level of `data` only, not in
-    nested sequences. Conversions are cached: do not modify the value.
-    Raises one of VALUE_ERRORS (pydicom's, such as ValueError) if the value is malformed.
+    nested sequences. An empty element gives pydicom's empty value, such as "" or None. Conversions are
+    cached: do not modify the value. Raises one of VALUE_ERRORS (pydicom's, such as ValueError) if the
+    value is malformed.
     """
     element = data.get_item(_tag(keyword))
     if not isinstance(element, RawDataElement):

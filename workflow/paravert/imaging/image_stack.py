@@ -171,9 +171,9 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
-    The keys are its columns. position_mm: of the slice's centre along the normal of the stack, from
-    the LPS origin. stacks: of one subject, numbered from 1 in this order; their slices from 0, from
-    caudal to cranial.
+    The keys are its columns. position_mm: of the slice's centre along the normal of the stack, towards
+    the head, from the LPS origin. stacks: of one subject, numbered from 1 in this order; their slices
+    from 0, from caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}

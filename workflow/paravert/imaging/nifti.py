@@ -91,8 +91,9 @@ def read_nifti(file: Path, role: str = "images") -> Images:
     otherwise the one with the largest spacing if that is at least 1.5 times each of the others,
     otherwise the one nearest to the patient's long axis. Header values such as the echo time are
     unknown in the result. role: column of the sheet that names the file, for messages. Raises
-    SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing, no-axial-series, blank-images.
+    SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels (also
+    several volumes), bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing,
+    no-axial-series, blank-images.
     """
     grid = read_grid(file, role)
     spacing = voxel_spacing_mm(grid.affine)
@@ -136,7 +137,7 @@ def read_grid(file: Path, role: str) -> VoxelGrid:
 
     role: column of the sheet that names the file (images, truth ...), for messages. Unscaled
     integers of up to 16 bits keep their type, other values become float32. Raises SubjectFault:
-    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels (also for several volumes),
     bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """
     with _open_nifti(file, role) as stream:
