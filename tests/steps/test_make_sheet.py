@@ -685,16 +685,28 @@ def test_ids_that_a_spreadsheet_program_changed_in_the_key_give_no_second_pseudo
 
 def test_an_examination_that_went_to_another_person_gives_no_shared_pseudonym(tmp_path):
     path = tmp_path / "key.csv"
-    one, other = (Person("dicom", patient, "") for patient in ("1", "2"))
-    subjects = Key(path).subjects_of([(one, "a"), (one, "b")])
-    rows = [
-        dict.fromkeys(KEY_COLUMNS, "")
-        | {"subject": subjects[one], "source": "dicom", "patient_id": "1", "examination": name}
-        for name in "ab"
-    ]
-    Key(path).write(rows)
+    one, other, third = (Person("dicom", patient, "") for patient in ("1", "2", "3"))
+    first = Key(path).subjects_of([(one, "a"), (one, "b")])[one]
+    Key(path).write(key_rows([(one, first, "a"), (one, first, "b")]))
     again = Key(path).subjects_of([(one, "a"), (other, "b")])
-    assert again[one] == subjects[one] != again[other]
+    assert again[one] == first != again[other]
+    Key(path).write(key_rows([(one, first, "a"), (other, again[other], "b")]))
+    last = Key(path).subjects_of([(third, "b")])  # the key has "b" of two people
+    assert last[third] not in again.values()
+
+
+def key_rows(entries):
+    """Return rows of the key, of persons with PatientID: (person, pseudonym, examination)."""
+    return [
+        dict.fromkeys(KEY_COLUMNS, "")
+        | {
+            "subject": subject,
+            "source": person.source,
+            "patient_id": person.patient_id,
+            "examination": name,
+        }
+        for person, subject, name in entries
+    ]
 
 
 def test_without_an_id_each_examination_is_a_person(tmp_path):

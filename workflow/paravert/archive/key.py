@@ -38,11 +38,10 @@ class Key:
         for row in self._rows:
             found[_person_of(row)].add(row["subject"])
         self._subjects = {person: min(own) for person, own in found.items() if len(own) == 1}
-        self._by_examination = {
-            (DICOM, row["examination"]): row["subject"]
-            for row in self._rows
-            if row["source"] == DICOM
-        }
+        self._by_examination: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for row in self._rows:
+            if row["source"] == DICOM:
+                self._by_examination[DICOM, row["examination"]].add(row["subject"])
 
     def subjects_of(self, examinations: Iterable[tuple[Person, str]]) -> dict[Person, str]:
         """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one.
@@ -63,8 +62,10 @@ class Key:
         taken = {row["subject"] for row in self._rows} | set(self._subjects.values())
         for person in asked:
             if person not in self._subjects:
-                own = {self._by_examination.get((person.source, name)) for name in names[person]}
-                known = own - held - {None}
+                own = [
+                    self._by_examination.get((person.source, name), set()) for name in names[person]
+                ]
+                known = set().union(*own) - held
                 self._subjects[person] = known.pop() if len(known) == 1 else _draw(taken)
                 held.add(self._subjects[person])
                 taken.add(self._subjects[person])
