@@ -76,14 +76,14 @@ def levels_from_axial(
 def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevels:
     """Return the level and SD of each slice, from one fit to all slices of a subject.
 
-    Along the vertebral column, levels increase by one per vertebra with its disc, whose height is
-    the same for all. The fit weighs each height (log-normal prior about 35 mm), combined with each
-    level at the middle of the slices, by the network's probabilities; level and SD are the
-    posterior mean and SD, the SD with 0.15 levels (PERSON_SD, an error common to all slices) added
-    as root of the sum of squares. evidence: the network's prediction for each slice, in any order.
-    affines: of the same slices in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to
-    LPS in mm. NaN for a slice more than about 60 mm (BEYOND_MM) beyond those with muscles, or whose
-    level is outside -1 to 8 (T11 to S3), and for all slices if none shows a muscle.
+    Along the vertebral column, levels increase by one per vertebra with its disc, whose height is the
+    same for all. The fit weighs each height (log-normal prior about 35 mm), combined with each level at
+    the middle of the slices, by the network's probabilities; level and SD are the posterior mean and
+    SD, the SD with 0.15 levels (PERSON_SD, an error common to all slices) added as root of the sum of
+    squares. evidence: the network's prediction for each slice, in any order. affines: of the same
+    slices in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. most_sd: 0.3
+    levels (MOST_AXIAL_SD). NaN for a slice more than about 60 mm (BEYOND_MM) beyond those with muscles,
+    or whose level is outside -1 to 8 (T11 to S3), and for all slices if none shows a muscle.
     """
     shown = ~np.isnan(evidence.middle[:, 0])
     if not shown.any():

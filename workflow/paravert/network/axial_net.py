@@ -68,10 +68,11 @@ def slice_cells(
 def load_axial_network(path: Path) -> openvino.CompiledModel:
     """Return the network of a model file of train_axial_levels, for prediction; read once per process.
 
-    Called with cells from `slice_cells`, float32 (slices, 5, 32, 32), it returns outputs, of which number 0
-    is float32 (slices, 28): logits of the 26 levels in BINS (0.25 to 6.5 in steps of 0.25; 1.0 is mid
-    L1), then the middle of the vertebral column, (down, right) from the middle of the muscles, in cells
-    of 8 mm. Raises InputError if the file is no such model.
+    Called with cells from `slice_cells`, float32 (slices, 5, 32, 32), it returns outputs, of which
+    number 0 is float32 (slices, 28): logits of the 26 levels in BINS (0.25 to 6.5 in steps of 0.25; 1.0
+    is mid L1), then the middle of the vertebral column, (down, right in the picture: posterior, left of
+    the subject) from the middle of the muscles, in cells of 8 mm. Raises InputError if the file is no
+    such model.
     """
     return compiled_for_one_core(_graph(FORM.weights(path)))
 
@@ -104,9 +105,10 @@ def predicted_levels(
     """Return the probability of each level in BINS, (slices, 26), and the column's middle, (slices, 2).
 
     BINS: levels 0.25 to 6.5 in steps of 0.25; 1.0 is mid L1. Column's middle: middle of the vertebral
-    column, (down, right) from the middle of the muscles, in cells of 8 mm (CELL_MM). Both are means over
-    each slice and its mirror image. network: from `load_axial_network`. cells: input of each slice, from
-    `slice_cells`, stacked: float32 (slices, 5, 32, 32).
+    column, (down, right in the picture: posterior, left of the subject) from the middle of the muscles,
+    in cells of 8 mm (CELL_MM). Both are means over each slice and its mirror image. network: from
+    `load_axial_network`. cells: input of each slice, from `slice_cells`, stacked: float32 (slices, 5,
+    32, 32).
     """
     found, mirrored = (network(one)[0] for one in (cells, np.ascontiguousarray(cells[..., ::-1])))
     bins = len(BINS)

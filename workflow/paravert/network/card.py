@@ -73,11 +73,11 @@ def model_card(
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     """Write the files of a finished training beside its model file, and delete its checkpoint.
 
-    Files, with the name of the model file, replaced if they exist: card (.json), configuration that
-    selects the model (.yaml), learning curve (.curve.csv, .curve.png). out: the model file; it is not
-    written here, and its checkpoint (.checkpoint) must exist. card: from `model_card`. curve:
-    `Progress.curve`, one dict per epoch, at least one, with the keys epoch, training_loss,
-    validation_iou and lowest_iou, and others.
+    Their paths are that of the model file with other suffixes, own.json beside own.safetensors: card
+    (.json), configuration that selects the model (.yaml), learning curve (.curve.csv, .curve.png).
+    Older files are replaced. out: the model file; it is not written here, and its checkpoint
+    (.checkpoint) must exist. card: from `model_card`. curve: `Progress.curve`, one dict per epoch, at
+    least one, with the keys epoch, training_loss, validation_iou and lowest_iou, and others.
     """
     write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
@@ -89,9 +89,10 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
 def write_card(out: Path, card: dict) -> None:
     """Write a model file's card (.json) and the configuration that selects the model (.yaml).
 
-    Both have the name of the model file and are replaced if they exist. out: the model file; the
-    configuration names it by this path as it is given. card: from `model_card`, with the SHA-256 of
-    this file; a NaN in it raises ValueError.
+    Their paths are that of the model file with these suffixes: own.json and own.yaml beside
+    own.safetensors. Older files are replaced. out: the model file; the configuration names it by this
+    path as it is given. card: from `model_card`, with the SHA-256 of this file; a NaN in it raises
+    ValueError.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")

@@ -141,14 +141,14 @@ class Predicted:
 class Predictor:
     """A model on a device, and how its predictions are averaged.
 
-    model: the trained network, a `StoredModel` or a torch `Model`. device: "cpu" (computed by
-    OpenVINO) or a CUDA device (by torch; needs a `Model` whose network is on it already, in
-    evaluation mode), not "auto". flip: average the logits of each slice and its mirror image
-    (default: yes). neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; default 3.5;
-    0 disables. with_expected_iou: compute the expected IoU (from the probabilities) even if the
-    model has no calibration (default: no). batch_size: slices computed at once; None: 4 on a
-    processor, 32 on a GPU; on a processor the results do not depend on it. Attributes: model, flip,
-    and computed_on, device and number format, such as "cpu float32".
+    model: the trained network, a `StoredModel` or a torch `Model`. device: "cpu" (computed by OpenVINO)
+    or a CUDA device (by torch; needs a `Model` whose network is on it already, in evaluation mode, and
+    `exact_float32` called before, otherwise torch may compute in TF32), not "auto". flip: average the
+    logits of each slice and its mirror image (default: yes). neighbours_mm: SD (mm) of the Gaussian
+    weights of adjacent slices; default 3.5; 0 disables. with_expected_iou: compute the expected IoU
+    (from the probabilities) even if the model has no calibration (default: no). batch_size: slices
+    computed at once; None: 4 on a processor, 32 on a GPU; on a processor the results do not depend on
+    it. Attributes: model, flip, and computed_on, device and number format, such as "cpu float32".
     """
 
     def __init__(

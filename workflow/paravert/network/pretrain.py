@@ -262,11 +262,12 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    Expected: estimated from the probabilities, not calibrated. Overlap: IoU, Dice and pixel numbers,
-    also (slices, 8). Column k of all belongs to label k + 1 (anatomy.LABELS). predictor: the model;
-    must compute the expected IoU (option with_expected_iou). samples: slices of one size on the
-    network's grid, at least one, with rows and columns that are multiples of the architecture's stride.
-    They are segmented here, without averaging over adjacent slices, and not cleaned.
+    Expected: estimated from the probabilities, not calibrated; NaN or 0 for a muscle that the network
+    labels in no pixel (`Predicted`). Overlap: IoU, Dice and pixel numbers, also (slices, 8). Column k
+    of all belongs to label k + 1 (anatomy.LABELS). predictor: the model; must compute the expected IoU
+    (option with_expected_iou), otherwise this is NaN. samples: slices of one size on the network's
+    grid, at least one, with rows and columns that are multiples of the architecture's stride. They are
+    segmented here, without averaging over adjacent slices, and not cleaned.
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

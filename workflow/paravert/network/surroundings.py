@@ -380,9 +380,9 @@ def smooth_back(section: Section) -> None:
 def dents(section: Section) -> None:
     """Press a broad, shallow dent of fat into the back of erector spinae or multifidus on both sides.
 
-    It lies anywhere in the medial part, wherever the septum ends: between longissimus and iliocostalis
-    or between parts of the longissimus. The labels, septum and fascia there become Tissue.FAT, in
-    place; nothing on a side where fewer than 20 columns of pixels show these muscles.
+    Its place is random, in the medial part of the two muscles, whatever the place of the septum. The
+    labels of the two muscles, septum and fascia there become Tissue.FAT, in place; nothing on a side
+    where fewer than 20 columns of pixels show these muscles.
     """
     rng = section.rng
     rows, columns = _window(*BEHIND)

@@ -78,10 +78,10 @@ HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
 class SliceBatch:
     """Inputs of the network for a batch of slices, and the targets of its training.
 
-    Torch tensors on the CPU. cells: inputs, as of `axial_net.slice_cells`, float32 (slices, 5, 32,
-    32). levels: true vertebral levels, float32 (slices,), 1.0 mid L1. column: middle of the
-    vertebral column (its smooth deformation neglected), (down, right) from the middle of the
-    muscles that are seen, in cells of 8 mm, float32 (slices, 2); 0 without muscles.
+    Torch tensors on the CPU. cells: inputs, as of `axial_net.slice_cells`, float32 (slices, 5, 32, 32).
+    levels: true vertebral levels, float32 (slices,), 1.0 mid L1. column: middle of the vertebral column
+    (its smooth deformation neglected), (down, right in the picture) from the middle of the muscles that
+    are seen, in cells of 8 mm, float32 (slices, 2); 0 without muscles.
     """
 
     cells: torch.Tensor
@@ -172,7 +172,7 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the network's input for a label map, and where the column lies from its muscles, in cells.
 
-    spine_mm: middle of the column, (down, right) from the map's middle.
+    spine_mm: middle of the column, (down, right in the picture) from the middle of the map.
     """
     first = np.zeros(2, int)
     if rng.random() < CUT_SHARE:

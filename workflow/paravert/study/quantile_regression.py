@@ -22,11 +22,12 @@ NORMAL_95 = 1.959964
 
 @dataclass(frozen=True)
 class CentileCurves:
-    """Centile curves of a value on a grid of ages.
+    """Centile curves of a value on a grid of ages, from `centile_curves`, which takes the grid.
 
     value: (ages, 7), in the unit of the fitted value: the centiles 3, 10, 25, 50, 75, 90 and 97
-    (CENTILES), ascending at every age. low_95, high_95: same shape, pointwise 95 % band. crossed:
-    (ages,) bool, whether curves crossed there and were sorted.
+    (CENTILES), ascending at every age; row k is at age k of the grid, which is not stored here. low_95,
+    high_95: same shape, pointwise 95 % band; NaN without bootstrap samples. crossed: (ages,) bool,
+    whether curves crossed there and were sorted.
     """
 
     value: np.ndarray

@@ -349,9 +349,10 @@ def smallest_detectable_change(sem: float) -> float:
 def within_subject_variation(ratings: np.ndarray) -> float:
     """Return the within-subject coefficient of variation: root mean square over subjects of SD / mean.
 
-    ratings: float (subjects, measurements). A fraction, not a percentage. Subjects with mean 0 are
-    left out; NaN without subjects. Source: Bland, "How should I calculate a within-subject
-    coefficient of variation?", root mean square approach.
+    ratings: float (subjects, measurements), finite, two measurements or more. SD: that of a sample (n -
+    1). A fraction, not a percentage. Subjects with mean 0 are left out; NaN if none is left. Source:
+    Bland, "How should I calculate a within-subject coefficient of variation?", root mean square
+    approach.
     """
     mean = ratings.mean(axis=1)
     known = mean != 0
