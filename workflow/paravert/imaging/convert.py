@@ -117,9 +117,11 @@ def convert_subject(
     task: the unit of work; only its `subject`, a key of `rows`, is used.
     scratch: existing temporary folder; files are laid out in it as in the subject's result folder
         (`SubjectFolder`).
-    series_description: regular expressions that choose one of several axial series, tried in order.
+    series_description: regular expressions that choose one of several axial series, as of
+        `convert_dicom`.
     source: the label source, which says which values the masks of the column `labels` have.
-    corrected: {subject: folder of its corrected masks, which have the values of anatomy.LABELS}.
+    corrected: {subject: folder of its corrected masks, which have the values of anatomy.LABELS}. Stack by
+        stack, they take the place of the masks of the column `labels`, also if that is empty.
 
     Returns one row of convert.parquet (stacks, slices, digests, header values), warnings and a note
     (None if there is nothing to tell). Raises SubjectFault with a reason code if the images or
