@@ -3,6 +3,9 @@
 Snakemake records the provenance of an output when it sees the job end. It has no record of jobs
 that end while it is not running. So each table stores a digest of its inputs, settings and step
 version (`made_from`), and every run compares these digests when it plans.
+
+Subject here, in `shards` and in all shard tables: the name of a scan (`sheet.scan_of`), such as A001; where
+a subject has several visits, A001_2 for the second.
 """
 
 import difflib

@@ -4,7 +4,8 @@ For each subject a step writes its files below `<folder>/<subject>/` and a recor
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
 fingerprint and files are unchanged. If a worker process dies, the job works on the other subjects
 and fails; the next run retries, last and alone, the subjects that were being processed, and
-quarantines one on which a process dies again.
+quarantines one on which a process dies again. Subject: the name of a scan, such as A001, or A001_2 for a
+second visit (`sheet.scan_of`).
 """
 
 import logging

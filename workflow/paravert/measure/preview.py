@@ -186,11 +186,11 @@ def draw_preview(
 
 
 def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
-    """Return the name of the vertebra or disc nearest to each slice: {subject: {stack: {slice: name}}}.
+    """Return the name of the vertebra or disc nearest to each slice: {scan: {stack: {slice: name}}}.
 
-    table: shard table of find_levels (Parquet). Stacks are numbered from 1, slices from 0; names are
-    such as "L4" or "L3/4". A slice of unknown level has no entry; nor has a stack or subject without
-    any known one.
+    table: shard table of find_levels (Parquet), whose column subject names the scan. Stacks are
+    numbered from 1, slices from 0; names are such as "L4" or "L3/4". A slice of unknown level has no
+    entry; nor has a stack or scan without any known one.
     """
     found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():

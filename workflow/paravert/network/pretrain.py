@@ -173,10 +173,10 @@ def save_calibrated(
 ) -> "SyntheticValidation":
     """Calibrate a model on synthetic slices; write the model file and its reliability diagram.
 
-    out: the model file to write; the diagram lies beside it (.reliability.csv and
-    .reliability.png). model: the network, on the device, in evaluation mode; its own calibration is
-    neither used nor changed in this object. device: that computes. held_out: validation slices.
-    Returns the new calibration, fitted to held_out.calibrating, and the accuracy on
+    out: the model file to write; the diagram lies beside it, as own.reliability.csv and
+    own.reliability.png beside own.safetensors. model: the network, on the device, in evaluation mode;
+    its own calibration is neither used nor changed in this object. device: that computes. held_out:
+    validation slices. Returns the new calibration, fitted to held_out.calibrating, and the accuracy on
     held_out.reporting.
     """
     predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)

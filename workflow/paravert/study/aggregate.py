@@ -74,11 +74,12 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 
 
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per image series of each subject, as codebook.SERIES without covariates.
+    """Return one row per image series of each scan, as codebook.SERIES without visit and covariates.
 
-    converted: rows of the shard table tables.CONVERT, one per subject; its column series is a list of
-    dicts, null gives no row. Columns: subject, series_number, plane, sequence, n_slices, spacing_mm,
-    chosen (whether it was measured), series_reason (why not). Subjects and series keep their order.
+    converted: rows of the shard table tables.CONVERT, one per scan, whose name is in the column
+    subject; its column series is a list of dicts, None gives no row. Columns: subject, series_number,
+    plane, sequence, n_slices, spacing_mm, chosen (whether it was measured), series_reason (why not).
+    Scans and series keep their order.
     """
     rows = [
         {"subject": subject} | row

@@ -402,10 +402,11 @@ def merged_outcome(
     """Return the outcome (analysed, or quarantined and why) of one scan over all steps, for the ledger.
 
     outcomes: of this scan, one per step, in the order of the steps; at least one. more: further
-    warnings. The result is the outcome of the first step that quarantined the scan. If none did, it
-    is analysed, with the messages of all steps joined by "; ", None without messages. Its warnings
-    are those of all steps and `more`, sorted, without those of the automatic flags (FLAG_CODES),
-    which `with_flags` adds. Its fingerprint (digest of what a step was computed from) is "".
+    warnings. The result is the outcome of the first step that quarantined the scan. If none did, it is
+    analysed, with the messages of all steps joined by "; ", None without messages. In both cases the
+    warnings are those of all steps and `more`, sorted, without those of the automatic flags
+    (FLAG_CODES), which `with_flags` adds, and the fingerprint (digest of what a step was computed from)
+    is "".
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     warnings -= FLAG_CODES  # results of earlier versions have some

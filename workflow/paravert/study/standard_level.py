@@ -35,9 +35,9 @@ COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered",
 class StandardLevel:
     """The vertebral level at which the study compares scans, and how many subjects have values there.
 
-    name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of
-    these, with an area at the level. covered: {name of each level, L1 to L5/S1: number of subjects
-    whose slices cover it}. By default of no subject, so the level is not used.
+    name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of these,
+    with an area at the level. covered: {name of each level, L1 to L5/S1: number of subjects whose
+    slices cover it}. The defaults are those of a study without subjects, where the level is not used.
     """
 
     name: str = USUAL_LEVEL
