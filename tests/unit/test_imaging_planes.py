@@ -7,6 +7,7 @@ import pytest
 from dicom_writer import write_series
 from imaging_cases.planes import TEN, discs, planes
 from imaging_checks import convert_several
+from paravert.imaging.dicom import read_dicom
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,17 @@ def test_table_and_log_say_how_many_slices_were_set_aside_and_how_steep(
     assert {row["status"] for row in made.values()} == {"analysed"}
     lines = [record.getMessage() for record in caplog.records]
     assert sum(told in line and "off-axis-slices-excluded" in line for line in lines) == 2
+
+
+def scout(data, number):
+    data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+
+def test_slices_of_another_plane_change_neither_plane_nor_spacing_of_a_series(tmp_path):
+    write_series(tmp_path / "1", planes(0, 1, 0))  # the first slice of the axial series
+    write_series(tmp_path / "2", TEN)
+    write_series(tmp_path / "3", planes(0, 3, 0), "sagittal")
+    write_series(tmp_path / "4", TEN, "sagittal", edit=scout)
+    told = read_dicom(tmp_path).series
+    assert [(row["plane"], row["n_slices"]) for row in told] == [("axial", 11), ("sagittal", 13)]
+    assert [row["spacing_mm"] for row in told] == pytest.approx([TEN.gap, 6.0])

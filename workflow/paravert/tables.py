@@ -506,8 +506,8 @@ SERIES_COLUMNS = (
     count("n_slices", "images of the series", minimum=1),
     quantity(
         "spacing_mm", "mm",
-        "median distance of neighbouring slice positions along the normal of the first slice; null of "
-        "localizers, and if there are no two positions",
+        "median distance of neighbouring slice positions along the normal of the first slice, slices of "
+        "another plane left out; null of localizers, and if there are no two positions",
     ),
     flag("chosen", "whether the series was measured"),
     Column(

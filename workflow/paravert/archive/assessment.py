@@ -266,7 +266,7 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
         "modality": first.modality,
         "description": first.description,
         "body_part": first.body_part,
-        "plane": plane_name(plane.kind, frames) if plane else "",
+        "plane": plane_name(plane) if plane else "",
         "sequence": common_sequence(frames) if frames else "",
         "files": len(files),
         "slices": len(frames)

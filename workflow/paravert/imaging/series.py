@@ -41,11 +41,11 @@ USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 
 @dataclass(frozen=True, eq=False)
 class SeriesPlane:
-    """The plane of a series, and its slices that are measured if the series is chosen.
+    """The plane of a series, and its slices in this plane, which are measured if the series is chosen.
 
     kind: "axial", "other" (no axial slice), "localizer" or "nowhere" (no valid orientation), see
     `series_plane`. frames: of the kind axial, attributes of the axial slices and of those without a
-    valid orientation; empty for other kinds. tilts_deg: angle in degrees between the normal and the
+    valid orientation; of other, those of `tilts_deg`; otherwise empty. tilts_deg: angle in degrees between the normal and the
     patient's long axis, of every slice with a valid orientation, without those of ImageType
     LOCALIZER. steep_deg: those of `tilts_deg` above 60, whose slices are excluded from an axial
     series; empty for other kinds. scouts: whether slices of ImageType LOCALIZER are excluded from
@@ -251,7 +251,7 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     applies: localizer, if no slice is left; nowhere, if none of them has a valid orientation; other,
     if none is axial; localizer, if at most twice as many are axial as are sagittal or coronal;
     axial. `frames` of an axial result are the slices of at most 60 degrees, and those without a
-    valid orientation, which `frame_fault` reports.
+    valid orientation, which `frame_fault` reports; of other, all slices with a valid orientation.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
@@ -262,7 +262,7 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     tilts = _tilts_deg(placed)
     axial, others = (tilts <= AXIAL_TILT_DEG).sum(), (tilts > OTHER_PLANE_DEG).sum()
     if not axial:
-        return SeriesPlane(OTHER, tilts_deg=tuple(tilts))
+        return SeriesPlane(OTHER, tuple(placed), tuple(tilts))
     if axial <= AXIAL_PER_OTHER * others:
         return SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
     steep = {f: float(tilt) for f, tilt in zip(placed, tilts, strict=True) if tilt > AXIAL_TILT_DEG}
@@ -272,19 +272,17 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     )
 
 
-def plane_name(kind: str, frames: Sequence[Frame]) -> str:
-    """Return the plane of a series: axial, sagittal, coronal, localizer or unknown.
+def plane_name(plane: SeriesPlane) -> str:
+    """Return the plane of a series in words: axial, sagittal, coronal, localizer or unknown.
 
-    kind: "axial", "other", "localizer" or "nowhere", from `series_plane`. frames: attributes of all
-    slices of the series. "axial" and "localizer" stay, "nowhere" becomes unknown, and the axis that
-    is on average nearest to the normals of the slices tells what "other" is.
+    plane: from `series_plane`. Its kinds "axial" and "localizer" stay, "nowhere" becomes unknown, and
+    the axis that is on average nearest to the normals of the slices tells what "other" is.
     """
-    if kind in (AXIAL, LOCALIZER):
-        return kind
-    if kind == NOWHERE:
+    if plane.kind in (AXIAL, LOCALIZER):
+        return plane.kind
+    if plane.kind == NOWHERE:
         return UNKNOWN
-    placed = [frame for frame in frames if orientation_fault(frame) is None]
-    normals = [cranial_normal(frame.right, frame.down) for frame in placed]
+    normals = [cranial_normal(frame.right, frame.down) for frame in plane.frames]
     return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
 
 
@@ -307,10 +305,10 @@ def _series_rows(
     return tuple(
         {
             "series_number": number,
-            "plane": plane_name(planes[uid].kind, frames),
+            "plane": plane_name(planes[uid]),
             "sequence": common_sequence(frames),
             "n_slices": len(frames),
-            "spacing_mm": None if planes[uid].kind == LOCALIZER else _spacing_mm(frames),
+            "spacing_mm": _spacing_mm(planes[uid].frames),
             "chosen": uid in chosen,
             "series_reason": None if uid in chosen else WHY_NOT[planes[uid].kind],
         }
