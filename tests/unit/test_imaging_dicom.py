@@ -5,7 +5,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_writer import Plan, phantom, store, turn, write_series
-from imaging_cases.case import each, only, raw, values
+from imaging_cases.case import SAGITTAL, each, only, raw, values
 from imaging_checks import assert_is_phantom
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.image_stack import geometry_rows
@@ -64,6 +64,18 @@ def test_the_rescale_of_each_slice_is_told(tmp_path):
     assert_is_phantom(stack, tolerance=2)
     told = [(row["rescale_slope"], row["rescale_intercept"]) for row in geometry_rows((stack,))]
     assert told == [(2, -10 * number) for number in range(5)]
+
+
+@pytest.mark.parametrize(("without", "used"), [((), True), ((0,), False), (range(5), False)])
+def test_a_sagittal_series_is_used_if_all_slices_have_one_frame_of_reference(
+    tmp_path, without, used
+):
+    edit = each(*(only(n, values(FrameOfReferenceUID=None)) for n in without))
+    for name, plan in (("axial", Plan()), ("sagittal", SAGITTAL)):
+        write_series(tmp_path, plan, name, edit=edit)
+    images = read_dicom(tmp_path)
+    assert (images.sagittal is not None) == used
+    assert ("sagittal-not-used" in images.cautions) != used
 
 
 # --- what is kept of the header ------------------------------------------------------------------

@@ -40,15 +40,10 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:
         return None, None
-    axial_frames = {frame.header.frame_of_reference for frame in axial}
-    usable = [
-        frames
-        for frames in sagittal
-        if {frame.header.frame_of_reference for frame in frames} == axial_frames
-        and len(axial_frames - {""}) == 1
-    ]
+    usable = [frames for frames in sagittal if _in_one_space((*frames, *axial))]
     if not usable:
-        return None, "sagittal series in another frame of reference (0020,0052) than the axial one"
+        tag = "frame of reference (0020,0052)"
+        return None, f"sagittal series not in one known {tag} with the axial one"
     told = ""
     for frames in sorted(usable, key=_worth, reverse=True):
         try:
@@ -66,6 +61,12 @@ def _is_sagittal(frames: Sequence[Frame]) -> bool:
         return False
     normals = np.cross([f.directions[0] for f in frames], [f.directions[1] for f in frames])
     return bool((np.abs(normals[:, 0]) >= LEAST_COSINE).all())
+
+
+def _in_one_space(frames: Sequence[Frame]) -> bool:
+    """Return whether all slices have one frame of reference, which is known."""
+    found = {frame.header.frame_of_reference for frame in frames}
+    return len(found) == 1 and "" not in found
 
 
 def _worth(frames: Sequence[Frame]) -> tuple[int, int]:
