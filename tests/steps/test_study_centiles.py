@@ -430,18 +430,24 @@ def test_the_figure_shows_the_standard_level_where_it_is_used_and_has_centiles(l
     assert labels == {f"{sex} (n = 2,500)\n{row}" for sex in ("Women", "Men") for row in rows}
 
 
-def test_a_sex_without_centiles_of_a_measure_has_no_panels_there_and_that_is_told(large):
-    subjects, centiles = large
-    lacking = (centiles["measure"] == "fat_fraction") & (centiles["sex"] == "M")
-    points = centile_points(subjects[:0], centiles.assign(value=centiles["value"].mask(lacking)))
-    figure = draw_centiles(points)
+@pytest.mark.parametrize(
+    ("fat", "why"),
+    [
+        (0.2, "the value is the same in all subjects"),
+        (np.nan, "0 men with age and value, expected at least 60"),
+    ],
+)
+def test_a_sex_without_centiles_of_a_measure_has_no_panels_there_and_that_is_told(fat, why):
+    subjects = people(70, 70)
+    subjects.loc[subjects["sex"] == "M", [f"fat_fraction_{muscle}" for muscle in MUSCLES]] = fat
+    figure = draw_centiles(centile_points(subjects, centile_frame(subjects, samples=2, seed=1)))
     assert len(figure.axes) == 5 * len(MUSCLES)
     labels = {
         axes.get_ylabel().partition(" (")[0] for axes in figure.axes if "Fat" in axes.get_ylabel()
     }
     assert labels == {"Women"}
     (told,) = [text.get_text() for text in figure.texts if "no centiles" in text.get_text()]
-    assert "Men: Fat fraction of fewer than 60, no centiles." in told.replace("\n", " ")
+    assert f"Men: no centiles of Fat fraction ({why})." in told.replace("\n", " ")
 
 
 def test_names_of_centiles_do_not_overlap_at_the_ends_of_the_curves(large):

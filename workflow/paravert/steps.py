@@ -41,7 +41,7 @@ VERSIONS = {
     "fit_models": 17,
     "fit_centiles": 6,
     "write_tables": 16,
-    "draw_figures": 15,
+    "draw_figures": 16,
     "write_report": 16,
     "write_review": 6,
 }

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paravert.anatomy import MUSCLES
-from paravert.study.centiles import LEAST_SUBJECTS, MEASURES, too_few
+from paravert.study.centiles import MEASURES, too_few
 from paravert.study.drawing import style
 from paravert.study.drawing.value_plots import NO_LEVEL
 from paravert.study.fat_words import FAT_FRACTION
@@ -108,15 +108,19 @@ def draw_centiles(
     for measure, sex in product(measures, sexes):
         if (measure, sex) not in with_curves:
             name = _label(measure, level, fat_name).partition(",")[0]
-            told.append(
-                f"{style.SEX_NAMES[sex]}: {name} of fewer than {LEAST_SUBJECTS}, no centiles."
-            )
+            why = _why_not(frame[(frame["measure"] == measure) & (frame["sex"] == sex)])
+            told.append(f"{style.SEX_NAMES[sex]}: no centiles of {name} ({why}).")
     style.write_below(figure, " ".join(told), "" if level.used else level.note)
     return figure
 
 
 def _label(measure: str, level: StandardLevel, fat_name: str) -> str:
     return LABELS[measure].format(level.name).replace(FAT_FRACTION, fat_name)
+
+
+def _why_not(rows: pd.DataFrame) -> str:
+    """Return why a measure has no centiles, of the muscle with most subjects. rows: of all muscles."""
+    return rows.sort_values("n_subjects", na_position="first")["note"].iloc[-1]
 
 
 def _panel(axes: Axes, own: pd.DataFrame, factor: float, sex: str) -> None:
