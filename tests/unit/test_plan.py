@@ -344,3 +344,12 @@ def test_a_path_leads_into_a_folder_also_through_links(tmp_path):
         assert leads_there(str(tmp_path / path)), path
     for path in ("other/subjects/A", "study/results", "study/results/subjects2/A"):
         assert not leads_there(str(tmp_path / path)), path
+
+
+def test_a_path_leads_into_a_folder_that_is_a_link_itself(tmp_path):
+    (tmp_path / "scratch/big").mkdir(parents=True)
+    (tmp_path / "subjects").symlink_to(tmp_path / "scratch/big")
+    leads_there = path_test(tmp_path / "subjects")
+    for path in ("scratch/big/A/labels", "subjects/A/labels", "scratch/big"):
+        assert leads_there(str(tmp_path / path)), path
+    assert not leads_there(str(tmp_path / "scratch/A"))

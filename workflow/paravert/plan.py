@@ -330,15 +330,17 @@ def path_test(folder: Path) -> Callable[[str], bool]:
     """Return a function of a path that tells whether it leads into a folder, perhaps through links.
 
     The path, an absolute text, need not exist. It leads there if one of its parts has the folder's name
-    and is, links resolved, the folder; so a link of another name to the folder itself gives False. The
-    folder itself counts as inside. folder: relative to the working directory, or absolute.
+    (if the folder is a link, also that of the folder it leads to) and is, links resolved, the folder; so
+    another link of another name to the folder itself gives False. The folder itself counts as inside.
+    folder: relative to the working directory, or absolute.
     """
     own, real = os.path.realpath(folder), cache(os.path.realpath)
-    name = f"{os.sep}{folder.name}{os.sep}"
+    names = {re.escape(name) for name in (folder.name, os.path.basename(own))}
+    part = re.compile(f"{os.sep}(?:{'|'.join(names)})(?={os.sep})")
 
     def leads_there(path: str) -> bool:
         path = os.path.join(path, "")
-        ends = [one.end() for one in re.finditer(re.escape(name), path)]
+        ends = [one.end() for one in part.finditer(path)]
         return any(real(path[:end]) == own for end in ends)
 
     return leads_there
