@@ -151,10 +151,11 @@ def whole_tables(
     """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
     folder: an existing one, where the files `<table name>.parquet`, also of tables without rows, appear
-    or replace older ones when the block ends without error; after an error it is unchanged. tables:
-    their descriptions; append takes no other table. metadata: further key-value metadata of every file;
-    unit and meaning of each column are added. append raises ValueError if the rows do not fit the
-    description (`check`); rows with the same key in different calls are not noticed.
+    or replace older ones when the block ends without error, one after the other; after an error in the
+    block it is unchanged. tables: their descriptions; append takes no other table. metadata: further
+    key-value metadata of every file; unit and meaning of each column are added. append raises ValueError
+    if the rows do not fit the description (`check`); rows with the same key in different calls are not
+    noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
         drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}
