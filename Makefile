@@ -18,7 +18,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worke
 ALL_TESTS := tests/workflow tests/steps tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo visits unit-test test test-all cluster-test browser-test check format model lock conda-file clean
+.PHONY: setup demo visits unit-test test test-all cluster-test browser-test check format model pin-model lock \
+	conda-file clean
 
 setup: $(READY)
 
@@ -68,8 +69,12 @@ clean:
 
 model: setup
 	$(BIN)/snakemake pretrain_network --configfile config/synthetic_model.yaml
+	$(MAKE) pin-model
+
+# Only in the section `model`: find_levels has the hash of another network.
+pin-model:
 	cd results/models && cp $(SHIPPED) ../../models/
-	sed -i "s/^  sha256: .*/$$(grep sha256 results/models/synthetic.yaml)/" config/config.yaml
+	sed -i "/^model:/,/^$$/s/^  sha256: .*/$$(grep sha256 results/models/synthetic.yaml)/" config/config.yaml
 
 # Only uv writes the hashes for every platform. torch and its CUDA packages are left to envs/torch.txt.
 lock:
