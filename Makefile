@@ -63,8 +63,10 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt workflow/Snakefile workflow/rules
 
+# Also if `results` is a link, and in the folder of `make visits`.
 clean:
-	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name models -exec rm -rf {} +
+	find -H $(wildcard results results/visits) -mindepth 1 -maxdepth 1 \
+		! -name README.md ! -name models ! -name visits -exec rm -rf {} +
 	rm -rf .snakemake
 
 model: setup

@@ -37,3 +37,21 @@ def test_a_trained_model_is_pinned_and_the_other_networks_keep_their_hashes(tmp_
     )
     shipped["model"]["sha256"] = model["sha256"]
     assert pinned == shipped
+
+
+def test_clean_deletes_all_results_but_trained_models(tmp_path):
+    kept = ["README.md", "models/own.safetensors", "visits/models/own.safetensors"]
+    put(tmp_path / "scratch", *kept, "report.html", "subjects/models/status.json", "visits/a/b")
+    put(tmp_path / "scratch", "phantoms/S0001/made.json", "visits/README.txt", ".hidden")
+    (tmp_path / "results").symlink_to("scratch")
+    put(tmp_path, ".snakemake/log")
+    make("clean", tmp_path)
+    left = (path for path in (tmp_path / "scratch").rglob("*") if path.is_file())
+    assert sorted(str(path.relative_to(tmp_path / "scratch")) for path in left) == sorted(kept)
+    assert not (tmp_path / ".snakemake").exists()
+
+
+def test_clean_does_without_results_of_visits(tmp_path):
+    put(tmp_path / "results", "README.md", "report.html")
+    make("clean", tmp_path)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["README.md"]
