@@ -1,17 +1,23 @@
 import csv
 import hashlib
+import os
+import subprocess
+import sys
+import time
 import warnings
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pydicom
 import pytest
 
+from paravert.__main__ import main
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
 from paravert.imaging.convert import read_images
-from paravert.synthesis import dixon_signal, protocol
+from paravert.synthesis import anatomies, dixon_signal, phantoms, protocol
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
@@ -276,6 +282,32 @@ def test_a_second_visit_is_the_same_body_in_another_position_on_another_scanner(
         ]
         assert other["csa_mean_mm2"] == pytest.approx(muscle["csa_mean_mm2"], rel=0.08)
         assert other["fat_fraction"] == pytest.approx(muscle["fat_fraction"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (phantoms, ["make_phantoms", "--volunteers", "2", "--seed", "1"]),
+        (anatomies, ["draw_anatomies", "--people", "2"]),
+    ],
+)
+def test_a_worker_process_that_dies_is_told(tmp_path, monkeypatch, capsys, module, words):
+    monkeypatch.setattr(module, "body_of", lambda *_: os._exit(1))
+    assert main([*words, "--workers", "2", "--out", str(tmp_path / "out")]) == 1
+    assert f"paravert {words[0]}: a worker process died" in capsys.readouterr().err
+
+
+def test_workers_end_if_the_command_is_killed(tmp_path):
+    words = [sys.executable, "-m", "paravert", "make_phantoms", "--volunteers", "2", "--seed", "1"]
+    with subprocess.Popen([*words, "--workers", "2", "--out", str(tmp_path)]) as command:
+        process = psutil.Process(command.pid)
+        while not list(tmp_path.glob(".*.part/dicom")):
+            assert command.poll() is None
+            time.sleep(0.05)
+        workers = process.children()
+        command.kill()
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
 @pytest.mark.parametrize("scan", ["T0001_3", "T0001_1", "T0099_2"])

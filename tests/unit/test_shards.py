@@ -13,7 +13,7 @@ import pytest
 
 from paravert import shard_tables, shards
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.shards import Product, Task
+from paravert.shards import Product, Task, worker_pool
 from waiting import wait_until
 
 
@@ -494,6 +494,12 @@ def test_a_table_that_is_not_there_is_told(tmp_path, read):
         InputError, match="none.parquet: no such file, expected the table of a step"
     ):
         read(tmp_path / "none.parquet")
+
+
+def test_a_worker_process_that_dies_is_told():
+    told = "a worker process died.*start the same command again"
+    with pytest.raises(ChildProcessError, match=told), worker_pool(2) as pool:
+        list(pool.map(os._exit, [1]))
 
 
 OTHER_START_METHOD = """

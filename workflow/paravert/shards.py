@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -495,12 +495,20 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
     return write(task, made, scratch)
 
 
-def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of worker processes that end when this process ends, even if it is killed.
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of worker processes that end when this process ends, even if it is killed.
 
-    The processes are forked, so they share what this one has loaded, whatever the Python version.
+    workers: their number, from 1. They are forked, so they share what this process has loaded, whatever
+    the Python version. Raises ChildProcessError in place of a BrokenProcessPool that the `with` block
+    raises: one of them died.
     """
-    return ProcessPoolExecutor(workers, get_context("fork"), _end_with, (os.getpid(),))
+    try:
+        with ProcessPoolExecutor(workers, get_context("fork"), _end_with, (os.getpid(),)) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        told = "a worker process died (out of memory, or a crash); start the same command again"
+        raise ChildProcessError(told) from error
 
 
 def _end_with(parent: int) -> None:

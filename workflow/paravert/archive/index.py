@@ -12,7 +12,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -253,12 +252,7 @@ def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                try:
-                    parts = future.result()
-                except BrokenProcessPool as error:
-                    told = "a process that read headers died; the same command goes on"
-                    raise ChildProcessError(told) from error
-                yield running.pop(future), parts
+                yield running.pop(future), future.result()
 
 
 def _read_chunk(paths: Sequence[Path]) -> list[tuple]:

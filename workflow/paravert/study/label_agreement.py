@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from paravert.imaging.geometry import corner_distance_mm
 from paravert.imaging.label_maps import pair_counts
 from paravert.imaging.masks import CORNER_TOLERANCE_MM
 from paravert.imaging.volume import Volume, read_volume
+from paravert.shards import worker_pool
 from paravert.study.data_frames import read_frame, write_csv
 from paravert.study.reliability import paired_statistics, shown_once
 from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
@@ -52,7 +52,8 @@ def compare_labels(
     of the subjects have areas there in each of them, and the mean over all slices. Both must have been
     made from the same images. Subjects analysed in only one of them are left out. Of several visits of
     a subject, the first by name is compared. Raises InputError for results without cohort tables, of
-    other images, with visits in only one of them, or without a common subject.
+    other images, with visits in only one of them, or without a common subject; ChildProcessError if a
+    worker process died.
     """
     areas_of = [_areas(first), _areas(second)]
     if len({tuple(scan_keys(areas)) for areas in areas_of}) > 1:
@@ -92,7 +93,7 @@ def _dice_of_subjects(
     ]
     if workers <= 1:
         return np.array(list(map(subject_dice, *homes)))
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         return np.array(list(pool.map(subject_dice, *homes, chunksize=SUBJECTS_AT_ONCE)))
 
 

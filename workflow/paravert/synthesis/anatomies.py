@@ -9,7 +9,6 @@ fat. Contrast, fat fraction, position and artefacts are drawn each time a sectio
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert.anatomy import LABEL_VALUES
+from paravert.shards import worker_pool
 from paravert.synthesis.body import Body, body_of
 from paravert.synthesis.muscle_fat import fat_order
 from paravert.synthesis.raster import PixelGrid, centred_grid
@@ -75,13 +75,14 @@ def write_sections(
     number, of 12 sections each (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is
     in the table's metadata under SEED_KEY. workers: number of processes, from 1. steps: offsets of each
     section towards the head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0)
-    adds the adjacent slice. Rows are in order of person, then as in `sections_of`.
+    adds the adjacent slice. Rows are in order of person, then as in `sections_of`. Raises
+    ChildProcessError if a worker process died.
     """
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (
         whole_file(out) as draft,
         pq.ParquetWriter(draft, columns, compression="none", use_dictionary=False) as table,
-        ProcessPoolExecutor(max_workers=workers) as pool,
+        worker_pool(workers) as pool,
     ):
         drawn = pool.map(partial(sections_of, seed, steps=steps), range(people), chunksize=4)
         for number, rows in enumerate(drawn, start=1):

@@ -10,7 +10,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert.errors import InputError
+from paravert.shards import worker_pool
 from paravert.steps import VERSIONS
 from paravert.synthesis import dixon_signal
 from paravert.synthesis.body import body_of
@@ -98,7 +98,8 @@ def make_phantoms(
     A folder that is complete from the same seed, number of volunteers and version is left unchanged;
     any other wanted folder is made anew. <out>/subjects.tsv, <out>/truth.parquet (per slice) and
     <out>/truth_muscles.parquet are written anew; they list the scans of all complete folders, also
-    those of earlier runs. Raises InputError if a wanted subject is not in the cohort.
+    those of earlier runs. Raises InputError if a wanted subject is not in the cohort;
+    ChildProcessError if a worker process died.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]
@@ -115,7 +116,7 @@ def make_phantoms(
         "version": VERSIONS["make_phantoms"],
     }
     make = partial(_make_one, out, settings)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with worker_pool(workers) as pool:
         for line in pool.map(make, [scan for scan in scans if scan.name in wanted]):
             log.info("%s", line)
     there = [scan for scan in scans if _made(out, scan, settings) is not None]
