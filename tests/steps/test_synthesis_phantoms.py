@@ -297,6 +297,23 @@ def test_a_worker_process_that_dies_is_told(tmp_path, monkeypatch, capsys, modul
     assert f"paravert {words[0]}: a worker process died" in capsys.readouterr().err
 
 
+def test_a_folder_in_place_of_the_table_is_told_before_anything_is_drawn(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delattr(anatomies, "sections_of")
+    words = ["draw_anatomies", "--people", "1", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert f"{tmp_path}: a folder, expected a file or none" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_the_folder_of_phantoms_is_told(tmp_path, capsys):
+    file = tmp_path / "phantoms"
+    file.touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["make_phantoms", "--seed", "1", "--out", str(file)])
+    assert "Invalid value for '--out'" in capsys.readouterr().err
+
+
 def test_workers_end_if_the_command_is_killed(tmp_path):
     words = [sys.executable, "-m", "paravert", "make_phantoms", "--volunteers", "2", "--seed", "1"]
     with subprocess.Popen([*words, "--workers", "2", "--out", str(tmp_path)]) as command:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.errors import InputError
 
 SCHEMA_VERSION = "1"
 TEXT, WHOLE, NUMBER, FLAG = pa.string(), pa.int32(), pa.float64(), pa.bool_()
@@ -135,8 +136,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a draft path that replaces the file `path` if the `with` block ends without error.
 
     The block must write the draft, which lies in a temporary folder beside `path`. Missing parent
-    folders are made. After an error or a kill, `path` is unchanged: the old file, or none.
+    folders are made. After an error or a kill, `path` is unchanged: the old file, or none. Raises
+    InputError, before the block, if `path` is a folder.
     """
+    if path.is_dir():
+        raise InputError(path, "a folder, expected a file or none")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name

@@ -76,7 +76,7 @@ def write_sections(
     in the table's metadata under SEED_KEY. workers: number of processes, from 1. steps: offsets of each
     section towards the head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0)
     adds the adjacent slice. Rows are in order of person, then as in `sections_of`. Raises
-    ChildProcessError if a worker process died.
+    InputError, before anything is drawn, if `out` is a folder; ChildProcessError if a worker process died.
     """
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (

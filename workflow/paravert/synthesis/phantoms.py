@@ -74,7 +74,9 @@ class Scan:
 
 
 def make_phantoms(
-    out: Annotated[Path, typer.Option(help="Folder of the cohort; made if absent.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the cohort; made if absent.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")],
     volunteers: Annotated[
         int,
