@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from studies import MODEL
+from studies import MODEL, Study, copy_of_the_workflow
 
 pytestmark = pytest.mark.workflow
 
@@ -35,6 +35,16 @@ def edit(study, module, old, new):
     text = path.read_text()
     assert text.count(old) >= 1
     path.write_text(text.replace(old, new, 1))
+
+
+def test_phantoms_of_a_cohort_of_any_size_are_drawn(tmp_path):
+    copy_of_the_workflow(tmp_path)
+    study = Study(tmp_path)
+    study.settings["make_phantoms"] = {"seed": 1, "volunteers": 10001}
+    for phantom in ("T9999", "T10000_2"):
+        study.add(phantom, f"results/phantoms/{phantom}/dicom")
+    done = study.run("--dry-run", "--printshellcmds")
+    assert "--volunteers 10001 --subject T10000_2 --subject T9999" in done.stdout + done.stderr
 
 
 def test_faulty_subjects_stand_in_the_ledger_and_the_others_are_analysed(finished):

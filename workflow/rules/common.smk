@@ -291,7 +291,7 @@ except InputError as error:
 HAS_VISITS = any(row["visit"] for row in SCANS.values())
 PHANTOM_FOLDER = f"{RESULTS}/phantoms"
 PHANTOM = re.compile(
-    re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4}(?:_2)?)(?:/.*)?"
+    re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4,}(?:_2)?)(?:/.*)?"
 )
 
 
