@@ -683,6 +683,19 @@ def test_ids_that_a_spreadsheet_program_changed_in_the_key_give_no_second_pseudo
     assert len({row["subject"] for row in after.sheet}) == 3
 
 
+def test_a_carriage_return_in_a_header_breaks_no_row(tmp_path):
+    """A barcode scanner appends one to the PatientID."""
+    archive = tmp_path / "archive"
+    for file in put_series(archive / "a", "SCANNED", "a", "axial"):
+        data = pydicom.dcmread(file)
+        data.PatientID, data.SeriesDescription = "A001\r", "t2\rtra"
+        data.save_as(file)
+    before = made(archive, tmp_path)
+    assert [row["patient_id"] for row in before.key] == ["A001\r"]
+    assert [row["description"] for row in before.series] == ["t2\rtra"]
+    assert made(archive, tmp_path, overwrite=True).key == before.key
+
+
 def test_an_examination_that_went_to_another_person_gives_no_shared_pseudonym(tmp_path):
     path = tmp_path / "key.csv"
     one, other, third = (Person("dicom", patient, "") for patient in ("1", "2", "3"))

@@ -147,7 +147,12 @@ def write_table(
     draft.unlink(missing_ok=True)
     made = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(made, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        form = {"fieldnames": list(columns), "restval": "", "lineterminator": "\n"}
+        plain = csv.DictWriter(file, **form)
+        # Python quotes a carriage return, which readers take for the end of a row, only from 3.13 on.
+        quoted = csv.DictWriter(file, **form, quoting=csv.QUOTE_ALL)
+        plain.writeheader()
+        for row in rows:
+            breaks = any("\r" in str(value) for value in row.values())
+            (quoted if breaks else plain).writerow(row)
     os.replace(draft, path)
