@@ -1,10 +1,12 @@
 """The sheet of an archive: the one that a careful person would write by hand."""
 
 import csv
+import errno
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -26,7 +28,10 @@ from pydicom.uid import (
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
 from nobody import as_nobody
+from paravert.__main__ import main
+from paravert.archive import index
 from paravert.archive.examinations import Person
+from paravert.archive.index import Index
 from paravert.archive.key import COLUMNS as KEY_COLUMNS
 from paravert.archive.key import Key
 from paravert.archive.make_sheet import make_sheet
@@ -864,6 +869,27 @@ def test_several_files_that_match_a_pattern_are_told(tmp_path):
     told = made(archive, tmp_path, nifti="{subject}/*.nii.gz")
     assert told.sheet == []
     assert told_of(told, "1") == {("no", "ambiguous-series")}
+
+
+def test_a_sheet_that_another_run_is_writing_is_told(tmp_path, monkeypatch):
+    put_series(tmp_path / "archive/a", "A", "a", "axial")
+    (tmp_path / "study").mkdir()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda file: connect(file, timeout=0.1))
+    told = "sheet.csv.index: in use, expected no other make_sheet"
+    with (
+        Index(tmp_path / "study/.sheet.csv.index", tmp_path / "archive"),
+        pytest.raises(InputError, match=told),
+    ):
+        make_sheet(tmp_path / "archive", tmp_path / "study/sheet.csv", workers=1)
+
+
+def test_a_full_disk_is_told(archive, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(index, "TABLES", f"{index.TABLES} PRAGMA max_page_count = 1;")
+    words = ["make_sheet", archive, "--out", tmp_path / "sheet.csv", "--workers", "1"]
+    assert main(list(map(str, words))) == 1
+    told = f"{os.strerror(errno.ENOSPC)} ({tmp_path / '.sheet.csv.index'})"
+    assert told in capsys.readouterr().err
 
 
 def test_an_index_that_is_none_is_told(tmp_path):

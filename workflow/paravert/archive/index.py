@@ -4,6 +4,7 @@ The index is a SQLite file beside the sheet. It contains identifiers from the he
 owner may read it. It is deleted once the sheet is written.
 """
 
+import errno
 import os
 import pickle
 import sqlite3
@@ -118,8 +119,10 @@ class Index:
     """The headers of an archive's files, in a SQLite file; a `with` statement closes it at its end.
 
     path: of the SQLite file; made if absent, for its owner only. archive: folder that `fill` will
-    read; entries of another archive or another version of paravert are deleted; InputError if the
-    file is not an SQLite file. None: the index, made by an earlier call, is only read.
+    read; entries of another archive or another version of paravert are deleted; until it is closed,
+    no other process can open the file. None: the index, made by an earlier call, is only read. Raises
+    InputError, also at the end of the `with` statement, if the file is not an SQLite file or another
+    process has it open; OSError if the disk is full.
     """
 
     def __init__(self, path: Path, archive: Path | None = None):
@@ -132,14 +135,17 @@ class Index:
     def __enter__(self) -> "Index":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._base.close()
+        if isinstance(error, sqlite3.Error):
+            raise _told(error, self.path) from error
 
     def _begin(self, origin: str) -> None:
         try:
-            self._base.executescript(TABLES)
-        except sqlite3.DatabaseError as error:
-            raise InputError(self.path, "no index, expected none: remove it") from error
+            self._base.execute("PRAGMA locking_mode = EXCLUSIVE")  # from the first change on
+            self._base.executescript(f"BEGIN EXCLUSIVE; {TABLES} COMMIT;")
+        except sqlite3.Error as error:
+            raise _told(error, self.path) from error
         (known,) = self._base.execute("PRAGMA user_version").fetchone()
         number = int(origin[:7], 16)
         if known != number:
@@ -225,6 +231,18 @@ class Index:
     def _select(self, where: str, values: Sequence[str | bytes]) -> Iterator[ArchiveFile]:
         for (blob,) in self._base.execute(f"SELECT files FROM parts WHERE {where}", values):
             yield from pickle.loads(zlib.decompress(blob))
+
+
+def _told(error: sqlite3.Error, path: Path) -> Exception:
+    """Return what to raise for an error of SQLite; the error itself if its cause is unknown."""
+    match error.sqlite_errorname:
+        case "SQLITE_FULL":
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        case "SQLITE_BUSY":
+            return InputError(path, "in use, expected no other make_sheet that writes this sheet")
+        case "SQLITE_NOTADB" | "SQLITE_CORRUPT":
+            return InputError(path, "no index, expected none: remove it")
+    return error
 
 
 def _chunks(files: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, list[Path]]]:
