@@ -56,6 +56,13 @@ def test_a_rule_passes_options_that_the_command_accepts(planned):
             assert context.params
 
 
+def test_no_command_names_the_tables_of_all_shards(planned):
+    """Linux limits a command that Snakemake passes to bash to 128 KiB: some 2,700 tables."""
+    (words,) = (" ".join(options) for name, *options in planned if name == "train_network")
+    assert "results/shards" in words
+    assert "convert.parquet" not in words
+
+
 def test_words_in_braces_reach_the_commands(planned):
     words = {name: " ".join(options) for name, *options in planned}
     assert "T2 of {site}" in words["train_network"]

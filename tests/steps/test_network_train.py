@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ from paravert.network.settings import Settings, read_section, settings_and_start
 from paravert.network.train import train_network
 from paravert.network.unet import Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
+from paravert.shard_tables import read_outcomes
 from paravert.synthesis.anatomies import draw_anatomies
 from trainings import loop_settings, section_of
 
@@ -66,7 +68,19 @@ def samples(count, first_seed=0):
 
 
 def train(convert, folder, out, **changes):
-    train_network(convert, folder, out, section_of("train_network", **changes), threads=1)
+    """Train on the subjects of a shard's table; sheet and folder of shards are written beside it."""
+    shard = convert.parent / "shards/0"
+    shard.mkdir(parents=True, exist_ok=True)
+    shutil.copy(convert, shard)
+    sheet = write_sheet(convert.parent, [one.subject for one in read_outcomes(convert)])
+    section = section_of("train_network", **changes)
+    train_network(sheet, shard.parent, folder, out, section, threads=1)
+
+
+def write_sheet(folder, subjects):
+    sheet = folder / "sheet.csv"
+    sheet.write_text("subject,images\n" + "".join(f"{name},{name}\n" for name in subjects))
+    return sheet
 
 
 def pretrain(anatomies, validation, out, workers=0, **changes):
@@ -302,7 +316,7 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
         "width": 4, "levels": 3, "size_px": 32, "spacing_mm": 4.0, "loss": "cross_entropy_iou",
         "batch_size": 4, "epochs": 2, "device": "cpu", "trained_on": "discs",
     }  # fmt: skip
-    train([convert], tmp_path / "subjects", out, **options)
+    train(convert, tmp_path / "subjects", out, **options)
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
     assert card["trained_on"] == "discs"
@@ -320,7 +334,7 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
     assert model.spacing_mm == 4.0
     assert model.network.architecture == Architecture(width=4, levels=3)
     before = out.read_bytes()
-    train([convert], tmp_path / "subjects", out, **options)
+    train(convert, tmp_path / "subjects", out, **options)
     assert out.read_bytes() == before
 
 
@@ -330,7 +344,7 @@ def test_a_model_is_trained_on_from_another(tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
     options = {"size_px": 32, "batch_size": 4, "epochs": 1, "learning_rate": 1e-9}
-    train([convert], tmp_path / "subjects", second, start_from=str(first), **options)
+    train(convert, tmp_path / "subjects", second, start_from=str(first), **options)
     before, after = load_model(first), load_model(second)
     assert after.network.architecture == before.network.architecture
     assert after.spacing_mm == 4.0
@@ -354,7 +368,7 @@ def test_masks_of_some_muscles_keep_the_accuracy_of_the_others(tmp_path, learnt,
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(learnt.network, 4.0))
     train(
-        [convert], tmp_path / "subjects", second, start_from=str(first), epochs=20,
+        convert, tmp_path / "subjects", second, start_from=str(first), epochs=20,
         size_px=32, batch_size=4, loss="cross_entropy_iou", learning_rate=0.003,
     )  # fmt: skip
     image, truth = disc_stack(200)
@@ -376,7 +390,7 @@ def test_a_network_from_scratch_needs_each_muscle_and_side_in_some_mask(tmp_path
     masks(tmp_path, lambda array: np.where((array == 3) | (array == 6), 0, array))
     told = "the quadratus lumborum left, erector spinae right; name a model that knows it"
     with pytest.raises(InputError, match=f"truth: no mask to train on contains {told}"):
-        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+        train(convert, tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
     assert not (tmp_path / "m.safetensors").exists()
 
 
@@ -406,7 +420,7 @@ def test_muscles_with_too_few_validation_slices_keep_the_starting_models_curve(t
     torch.manual_seed(1)  # of a network that finds some multifidus
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0, lines))
     options = {"size_px": 32, "batch_size": 4, "epochs": 1, "start_from": str(first)}
-    train([convert], tmp_path / "subjects", second, **options)
+    train(convert, tmp_path / "subjects", second, **options)
     knots = load_model(second).calibration.knots
     assert {muscle: [list(x) for x in line] for muscle, line in knots.items()} == {
         "multifidus": [[0.0, 1.0], [0.0, 0.5]]
@@ -424,7 +438,7 @@ def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path, cap
     empty = tmp_path / "subjects/S2/truth/stack-01.nii.gz"
     write_volume(empty, read_volume(empty).with_array(np.zeros_like(read_volume(empty).array)))
     with pytest.raises(InputError, match="drawn in their masks: 1, expected at least 2"):
-        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+        train(convert, tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
     assert "left out, nothing is drawn in the masks: S2" in caplog.text
 
 
@@ -432,7 +446,7 @@ def test_quarantined_subjects_are_named(tmp_path, caplog):
     faults = {f"R{number}": "no-dicom" for number in range(10, 20)}
     faults["S3"] = "mask-unknown-label"
     convert = make_cohort(tmp_path, ["S1", "S2"], quarantined=faults)
-    train([convert], tmp_path / "subjects", tmp_path / "m.safetensors",
+    train(convert, tmp_path / "subjects", tmp_path / "m.safetensors",
                   width=4, levels=3, size_px=32, spacing_mm=4.0, epochs=1)  # fmt: skip
     assert "left out, quarantined: S3 (mask-unknown-label), R10 (no-dicom), R11" in caplog.text
     assert caplog.text.count("no-dicom") == 9
@@ -448,7 +462,7 @@ def test_a_training_is_not_resumed_with_other_masks(tmp_path, monkeypatch):
         "spacing_mm": 4.0,
         "epochs": 2,
     }
-    given = ([convert], tmp_path / "subjects", tmp_path / "m.safetensors")
+    given = (convert, tmp_path / "subjects", tmp_path / "m.safetensors")
     kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
     masks(tmp_path, lambda array: np.roll(array, 1, axis=1))
     with pytest.raises(InputError, match="other settings, data or code"):
@@ -459,7 +473,7 @@ def test_a_start_that_is_not_there_is_an_input_error(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"])
     absent = str(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="no such model file"):
-        train([convert], tmp_path, tmp_path / "m.safetensors", start_from=absent)
+        train(convert, tmp_path, tmp_path / "m.safetensors", start_from=absent)
 
 
 def test_training_subjects_of_the_first_model_do_not_validate_the_second(tmp_path):
@@ -469,13 +483,13 @@ def test_training_subjects_of_the_first_model_do_not_validate_the_second(tmp_pat
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
     write_split(first, ["S1", "S2", "S4", "S5", "S9"], [])
     options = {"size_px": 32, "batch_size": 4, "epochs": 1, "start_from": str(first)}
-    train([convert], tmp_path / "subjects", second, **options)
+    train(convert, tmp_path / "subjects", second, **options)
     rows = second.with_suffix(".split.csv").read_text().splitlines()
     parts = dict(row.split(",") for row in rows[1:])
     assert parts == dict.fromkeys([*names, "S9"], "training") | {"S3": "validation"}
     write_split(first, names, [])
     with pytest.raises(InputError, match="trained on every subject with truth"):
-        train([convert], tmp_path / "subjects", second, **options)
+        train(convert, tmp_path / "subjects", second, **options)
 
 
 def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
@@ -483,16 +497,38 @@ def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
     assert subjects_with_truth([convert, convert]) == ["S1", "S3"]
 
 
+def test_the_subjects_at_hand_are_learnt_from_whatever_tables_other_shards_left(tmp_path):
+    names = ["S1", "S2", "S3", "S4", "WITHDRAWN"]
+    for name in names:
+        shard = tmp_path / "shards" / name
+        shard.mkdir(parents=True)
+        shutil.move(make_cohort(tmp_path, [name]), shard)
+    out = tmp_path / "m.safetensors"
+    toy = {"width": 4, "levels": 3, "size_px": 32, "spacing_mm": 4.0, "epochs": 1}
+    train_network(
+        write_sheet(tmp_path, names[:4]),
+        tmp_path / "shards",
+        tmp_path / "subjects",
+        out,
+        section_of("train_network", **toy),
+        threads=1,
+        subjects_per_shard=1,
+        subjects="S1,S2,S4",
+    )
+    rows = out.with_suffix(".split.csv").read_text().splitlines()[1:]
+    assert sorted(row.split(",")[0] for row in rows) == ["S1", "S2", "S4"]
+
+
 def test_a_single_subject_with_truth_is_too_few(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"], without_truth=["S2"])
     with pytest.raises(InputError, match="in their masks: 1, expected at least 2"):
-        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+        train(convert, tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
 
 
 def test_a_faulty_setting_is_told_as_an_input_error(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"])
     with pytest.raises(InputError, match="multiple of 32"):
-        train([convert], tmp_path, tmp_path / "m.safetensors", size_px=100)
+        train(convert, tmp_path, tmp_path / "m.safetensors", size_px=100)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -95,19 +95,18 @@ rule train_network:
         runtime=lambda wildcards, attempt: attempt * 720,
     params:
         results=results_folder,
-        convert=lambda wildcards: " ".join(
-            [
-                options("convert", shard_outputs("convert_dicom")),
-                *([options("sheet", [RUN_SHEET])] if HAS_VISITS else []),
-            ]
-        ),
+        sheet=RUN_SHEET,
+        subjects_per_shard=config["subjects_per_shard"],
+        subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         settings=lambda wildcards: training_settings("train_network"),
         version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
     shell:
-        "python -m paravert train_network {params.convert} --folder {params.results}/subjects"
-        " --out {output.model} --settings {params.settings:q} --threads {threads}"
+        "python -m paravert train_network --sheet {params.sheet:q} --shards {params.results}/shards"
+        " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
+        " --folder {params.results}/subjects --out {output.model} --settings {params.settings:q}"
+        " --threads {threads}"
         " 2> >(tee {log} >&2)"
 
 

@@ -1,6 +1,6 @@
 """Rule train_network: a model trained or fine-tuned on the subjects with manual masks.
 
-NEEDS shard tables of convert_dicom and the subjects' image/ and truth/ stacks.
+NEEDS the subject sheet, the shards' tables of convert_dicom, the subjects' image/ and truth/ stacks.
 MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the
 model), .curve.csv and .curve.png (learning curve), .split.csv (training and validation subjects); while
 it trains .checkpoint.
@@ -44,27 +44,28 @@ from paravert.network.settings import (
 )
 from paravert.network.unet import Model, load_model, save_model
 from paravert.network.validate import METHOD, validate
+from paravert.plan import shard_plan
 from paravert.provenance import digest
-from paravert.sheet import read_sheet, scan_of
-from paravert.steps import VERSIONS
+from paravert.sheet import read_sheet, scan_of, selected_scans
+from paravert.steps import STEPS, VERSIONS
 
 log = logging.getLogger(__name__)
 
 
 def train_network(
-    convert: Annotated[list[Path], typer.Option(help="shard table of convert_dicom; repeatable")],
+    sheet: Annotated[Path, typer.Option(help="subject sheet")],
+    shards: Annotated[Path, typer.Option(help="folder with a folder of tables per shard")],
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
     out: OutModel,
     settings: Annotated[str, typer.Option(help=settings_help("train_network"))],
     threads: TrainingThreads = 0,
-    sheet: Annotated[
-        Path | None,
-        typer.Option(help="subject sheet; without it every scan is a subject of its own"),
-    ] = None,
+    subjects_per_shard: Annotated[int, typer.Option(min=1, help="subjects in a shard")] = 64,
+    subjects: Annotated[str, typer.Option(help="subjects at hand, comma-separated")] = "",
 ) -> None:
     """Train or fine-tune the U-Net on the subjects with manual masks.
 
-    Beside the model file it writes, with the same name: .json (card: describes model and training),
+    Shards are groups of subjects; their tables are those of convert_dicom. subjects: names of the
+    subjects or scans of the sheet to take; "" takes all. Beside the model file it writes, with the same name: .json (card: describes model and training),
     .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve), .split.csv
     (training and validation subjects). A training that was stopped resumes from its .checkpoint. Raises
     InputError for faulty settings or a faulty sheet, for data that `read_data` refuses, for a .checkpoint
@@ -73,7 +74,10 @@ def train_network(
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
-    subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
+    rows = read_sheet(sheet).rows
+    subject_of = {scan_of(row): row["subject"] for row in rows}
+    by_shard = shard_plan(list(subject_of), subjects_per_shard, selected_scans(rows, subjects))
+    convert = [STEPS["convert_dicom"].table_file(shards / shard) for shard in by_shard]
     data = read_data(convert, folder, section, loop.spacing_mm, device, subject_of)
     told = data.card_entries | start_told
     training = fit(
