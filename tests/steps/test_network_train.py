@@ -177,6 +177,13 @@ def test_a_batch_with_a_huge_gradient_does_not_throw_the_weights_back():
     )  # Adam's beta1 is 0.9
 
 
+@pytest.mark.parametrize("loss", ["iou", "cross_entropy_iou"])
+def test_a_training_that_diverges_is_told_and_not_published(loss):
+    settings = replace(SMALL, loss=loss, learning_rate=1e4)
+    with pytest.raises(InputError, match="training: the loss became .*; lower the learning rate"):
+        Training(settings, loader_of(samples(4), settings), [], CPU).run()
+
+
 def test_a_toy_problem_is_learnt(learnt):
     curve = learnt.progress.curve
     assert curve[-1]["training_loss"] < 0.3 * curve[0]["training_loss"]

@@ -358,6 +358,16 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     assert batches_told(out) == ["2", "3"]
 
 
+def test_a_training_that_diverges_is_told_and_not_published(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_axial_levels, "SLICES", 2)
+    tables = people / "1.parquet", people / "2.parquet"
+    out = tmp_path / "own.safetensors"
+    how = {"batches": 4, "learning_rate": 1e30, "workers": 0}
+    with pytest.raises(InputError, match="training: the loss became nan; lower the learning rate"):
+        train_axial_levels.train_axial_levels(*tables, out, **how)
+    assert not out.exists()
+
+
 def batches_told(out):
     with out.with_suffix(".curve.csv").open(newline="") as file:
         return [row["batch"] for row in csv.DictReader(file)]

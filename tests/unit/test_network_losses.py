@@ -79,6 +79,13 @@ def test_a_batch_without_any_muscle_has_a_finite_gradient():
 
 
 @pytest.mark.parametrize("loss", [iou_loss, cross_entropy_iou])
+def test_the_loss_of_a_network_that_computes_nan_is_nan(loss):
+    logits = torch.randn(3, 9, 24, 24)
+    logits[0, :, 3, 5] = torch.nan
+    assert loss(logits, drawn(6)).isnan()
+
+
+@pytest.mark.parametrize("loss", [iou_loss, cross_entropy_iou])
 def test_the_loss_is_of_float32_whatever_the_logits_are(loss):
     logits, truth = torch.randn(3, 9, 24, 24, dtype=torch.bfloat16), drawn(5)
     found = loss(logits, truth)

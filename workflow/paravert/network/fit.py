@@ -66,11 +66,11 @@ def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
     Soft IoU (`soft_iou`): intersection over union, over the batch, of probabilities instead of labels;
     muscles absent from truth do not count. logits: float (batch, classes, rows, columns). truth: labels,
-    integer (batch, rows, columns), 0 to classes - 1. 0 if the batch contains no muscle. Source: Niemeyer
-    2021, eq. 4, "the sum of the IoU"; the paper prints no minus sign, without which the worst network
-    would have the lowest loss.
+    integer (batch, rows, columns), 0 to classes - 1. 0 if the batch contains no muscle; otherwise NaN if
+    a logit is NaN. Source: Niemeyer 2021, eq. 4, "the sum of the IoU"; the paper prints no minus sign,
+    without which the worst network would have the lowest loss.
     """
-    return _lost(soft_iou(_log_probabilities(logits).exp(), truth))
+    return _lost(_log_probabilities(logits).exp(), truth)
 
 
 def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor
     with this loss converges several times faster than with `iou_loss`.
     """
     logs = _log_probabilities(logits)
-    return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))
+    return functional.nll_loss(logs, truth.long()) + _lost(logs.exp(), truth)
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -89,10 +89,12 @@ def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     return logits.float().contiguous().log_softmax(dim=1)
 
 
-def _lost(iou: torch.Tensor) -> torch.Tensor:
-    """Return the mean of 1 - IoU over the muscles whose IoU is not NaN; 0 if there is none."""
-    known = ~iou.isnan()
-    return torch.where(known, 1 - iou, 0.0).sum() / known.sum().clamp_min(1)
+def _lost(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the mean of 1 - soft IoU over the muscles in truth; 0 if there is none."""
+    # Which these are follows from truth: after a NaN in the network, every IoU is NaN.
+    shown = truth.long().flatten().bincount(minlength=probabilities.shape[1])[1:] > 0
+    iou = soft_iou(probabilities, truth)
+    return torch.where(shown, 1 - iou, 0.0).sum() / shown.sum().clamp_min(1)
 
 
 def loss_at(

@@ -19,6 +19,7 @@ import yaml
 from torch import nn
 
 from paravert import __version__
+from paravert.errors import InputError
 from paravert.network.card import NOTE
 from paravert.network.fit import checkpoint_file, read_checkpoint, write_checkpoint
 from paravert.network.level_model import ModelForm
@@ -86,6 +87,8 @@ class WorkerTraining:
         note: must append a row to `curve`; function of the share done and the mean loss since the
             last row, called after every LOG_EVERY (100) batches and when all `batches` are done,
             not when the time is over.
+
+        Raises InputError if the loss becomes infinite or NaN.
         """
         recent, started = [], time.monotonic() - self.seconds
         waiting = deque(
@@ -94,6 +97,8 @@ class WorkerTraining:
         )
         while (done := _progress(self.number, batches, time.monotonic() - started, minutes)) < 1:
             loss, found = waiting.popleft().result()
+            if not math.isfinite(loss):
+                raise InputError("training", f"the loss became {loss}; lower the learning rate")
             for parameter, gradient in zip(self.network.parameters(), found, strict=True):
                 parameter.grad = torch.from_numpy(gradient)
             for group in self.optimiser.param_groups:
