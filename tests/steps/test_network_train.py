@@ -29,7 +29,13 @@ from paravert.network.fit import Training, mix_weights
 from paravert.network.model_file import learnt_from, write_split
 from paravert.network.predict import Predictor, device_kind
 from paravert.network.pretrain import calibrate_network, pretrain_network
-from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
+from paravert.network.samples import (
+    Sample,
+    completed,
+    samples_of,
+    split_by_subject,
+    subjects_with_truth,
+)
 from paravert.network.settings import Settings, read_section, settings_and_start
 from paravert.network.train import train_network
 from paravert.network.unet import Model, UNet, load_model, save_model
@@ -472,6 +478,20 @@ def test_a_training_is_not_resumed_with_other_masks(tmp_path, monkeypatch):
     given = (convert, tmp_path / "subjects", tmp_path / "m.safetensors")
     kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
     masks(tmp_path, lambda array: np.roll(array, 1, axis=1))
+    with pytest.raises(InputError, match="other settings, data or code"):
+        train(*given, **settings)
+
+
+def test_a_training_is_not_resumed_with_another_split(tmp_path, monkeypatch):
+    names = [f"S{number}" for number in range(1, 6)]
+    convert = make_cohort(tmp_path, names)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
+    settings = {"size_px": 32, "batch_size": 4, "epochs": 2, "start_from": str(first)}
+    given = (convert, tmp_path / "subjects", second)
+    kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
+    # The list of the starting model's subjects was forgotten at first.
+    write_split(first, split_by_subject(names, 0.2, seed=1).validation, [])
     with pytest.raises(InputError, match="other settings, data or code"):
         train(*given, **settings)
 

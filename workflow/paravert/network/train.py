@@ -8,7 +8,7 @@ it trains .checkpoint.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -86,7 +86,7 @@ def train_network(
         data.validation,
         device,
         out,
-        made_of=digest([told, VERSIONS["train_network"]]),
+        made_of=digest([told, asdict(data.split), VERSIONS["train_network"]]),
         start=start,
         workers=1 if device.type == "cuda" else 0,  # on processors, the training uses all cores
     )
