@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from paravert.network.model_file import split_file, write_split
 from studies import MODEL, Study, copy_of_the_workflow
 
 pytestmark = pytest.mark.workflow
@@ -348,6 +349,11 @@ def test_a_model_that_is_fitted_to_own_masks_is_judged_by_the_others_and_goes_an
     assert sorted(parts) == ["training", "training", "validation"]
     card = json.loads((models / "own.json").read_text())
     assert min(told["median_iou"] for told in card["validation_iou"].values()) > 0.8
+    assert not study.planned("--", "train_network")
+    start = study.folder / MODEL["file"]
+    write_split(start, ["S0001"], [])  # who may validate depends on it
+    assert study.planned("--", "train_network") == {"train_network"}
+    split_file(start).unlink()
 
     done = study.run("--configfile", "study.yaml", "results/models/own.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -376,6 +382,11 @@ def test_a_training_does_not_start_from_the_file_that_it_will_write(study):
     assert done.returncode != 0
     assert "give the new model another name" in done.stderr
     assert "Traceback" not in done.stderr
+    assert own.is_file()
+    (study.folder / "link").symlink_to(study.folder)  # as of a home folder
+    linked = study.folder / "link/results/models/own.safetensors"
+    study.settings["train_network"] = {"start_from": str(linked)}
+    assert "give the new model another name" in study.run("--", "train_network").stderr
     assert own.is_file()
     study.settings["train_network"]["name"] = "second"
     assert study.planned("--", "train_network") == {"train_network"}

@@ -206,10 +206,17 @@ def start_model(training):
     if not Path(path).is_file():
         fault = f"no such file, neither in {os.getcwd()} nor in {SHIPPED}"
         raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
-    if path == os.path.abspath(trained_model(training)):
+    own = trained_model(training)
+    if os.path.exists(own) and os.path.samefile(path, own):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
         raise FaultyInput(f"{training}.start_from: {fault}; give the new model another name")
     return path
+
+
+def start_split(training):
+    """Return the digest of the list of the starting model's subjects, which decides who may validate."""
+    start = start_model(training)
+    return split_digest(Path(start)) if start else ""
 
 
 def model_card():

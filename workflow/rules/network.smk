@@ -99,6 +99,7 @@ rule train_network:
         subjects_per_shard=config["subjects_per_shard"],
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         settings=lambda wildcards: training_settings("train_network"),
+        start_split=start_split("train_network"),
         version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
@@ -134,6 +135,7 @@ rule pretrain_network:
         runtime=lambda wildcards, attempt: attempt * 1440,
     params:
         settings=lambda wildcards: training_settings("pretrain_network"),
+        start_split=start_split("pretrain_network"),
         drawing=lambda wildcards, threads: max(1, threads // 4),  # drawing takes less time than training
         version=steps.VERSIONS["pretrain_network"],
     message:
