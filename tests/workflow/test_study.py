@@ -392,6 +392,22 @@ def test_a_training_does_not_start_from_the_file_that_it_will_write(study):
     assert study.planned("--", "train_network") == {"train_network"}
 
 
+def test_a_training_that_fails_leaves_the_earlier_model_of_its_name(study):
+    models = study.folder / "results/models"
+    models.mkdir()
+    files = {
+        models / f"own.{suffix}": suffix
+        for suffix in ("safetensors", "json", "yaml", "curve.csv", "curve.png", "split.csv")
+    }
+    for file, suffix in files.items():
+        file.write_text(suffix)
+    study.settings["train_network"] = {"start_from": MODEL["file"], "size_px": 100}
+    done = study.run("--forcerun", "train_network", "--", "train_network")
+    assert done.returncode != 0
+    assert "size_px 100, expected a multiple of 32" in done.stderr
+    assert {file: file.read_text() for file in files} == files
+
+
 def test_a_start_that_is_not_there_is_told_in_one_sentence(study):
     study.settings["train_network"] = {"start_from": "models/absent.safetensors"}
     done = study.run("--dry-run", "--", "train_network")

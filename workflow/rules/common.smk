@@ -197,6 +197,15 @@ def trained_model(training):
     return "{}/models/{}.safetensors".format(RESULTS, config[training]["name"])
 
 
+def model_files(name, *suffixes):
+    """Return the files of a model that a training writes; those of an earlier one are kept until then.
+
+    Without update() Snakemake would delete these before the training, which may fail.
+    """
+    files = [f"{RESULTS}/models/{name}.{suffix}" for suffix in suffixes]
+    return [update(file) if os.path.exists(file) else file for file in files]
+
+
 def start_model(training):
     """Return the model that train_network or pretrain_network starts from, or an empty list."""
     configured = config[training]["start_from"]

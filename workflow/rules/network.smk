@@ -77,11 +77,14 @@ rule train_network:
         convert=shard_outputs("convert_dicom"),
         start=start_model("train_network"),
     output:
-        model=trained_model("train_network"),
-        beside=expand(
-            "<results>/models/{name}.{kind}",
-            name=config["train_network"]["name"],
-            kind=("json", "yaml", "curve.csv", "curve.png", "split.csv"),
+        model_files(
+            config["train_network"]["name"],
+            "safetensors",
+            "json",
+            "yaml",
+            "curve.csv",
+            "curve.png",
+            "split.csv",
         ),
     log:
         "<results>/logs/train_network.log",
@@ -106,7 +109,7 @@ rule train_network:
     shell:
         "python -m paravert train_network --sheet {params.sheet:q} --shards {params.results}/shards"
         " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
-        " --folder {params.results}/subjects --out {output.model} --settings {params.settings:q}"
+        " --folder {params.results}/subjects --out {output[0]} --settings {params.settings:q}"
         " --threads {threads}"
         " 2> >(tee {log} >&2)"
 
@@ -117,11 +120,15 @@ rule pretrain_network:
         validation="<results>/anatomies/validation.parquet",
         start=start_model("pretrain_network"),
     output:
-        model=trained_model("pretrain_network"),
-        beside=expand(
-            "<results>/models/{name}.{kind}",
-            name=config["pretrain_network"]["name"],
-            kind=("json", "yaml", "curve.csv", "curve.png", "reliability.csv", "reliability.png"),
+        model_files(
+            config["pretrain_network"]["name"],
+            "safetensors",
+            "json",
+            "yaml",
+            "curve.csv",
+            "curve.png",
+            "reliability.csv",
+            "reliability.png",
         ),
     log:
         "<results>/logs/pretrain_network.log",
@@ -142,14 +149,13 @@ rule pretrain_network:
         "Training a network on synthetic slices"
     shell:
         "python -m paravert pretrain_network --anatomies {input.anatomies}"
-        " --validation {input.validation} --out {output.model} --settings {params.settings:q}"
+        " --validation {input.validation} --out {output[0]} --settings {params.settings:q}"
         " --threads {threads} --workers {params.drawing} 2> >(tee {log} >&2)"
 
 
 rule train_levels:
     output:
-        model="<results>/models/levels.safetensors",
-        beside=expand("<results>/models/levels.{kind}", kind=("json", "yaml", "curve.csv")),
+        model_files("levels", "safetensors", "json", "yaml", "curve.csv"),
     log:
         "<results>/logs/train_levels.log",
     benchmark:
@@ -169,7 +175,7 @@ rule train_levels:
     message:
         "Training the network that finds discs in sagittal images"
     shell:
-        "python -m paravert train_levels --out {output.model} --seed {params.seed}"
+        "python -m paravert train_levels --out {output[0]} --seed {params.seed}"
         " --batches {params.batches} --minutes {params.minutes} --learning-rate {params.rate}"
         " --workers {threads} 2> >(tee {log} >&2)"
 
@@ -179,8 +185,7 @@ rule train_axial_levels:
         anatomies="<results>/anatomies/training.parquet",
         validation="<results>/anatomies/validation.parquet",
     output:
-        model="<results>/models/levels_axial.safetensors",
-        beside=expand("<results>/models/levels_axial.{kind}", kind=("json", "yaml", "curve.csv")),
+        model_files("levels_axial", "safetensors", "json", "yaml", "curve.csv"),
     log:
         "<results>/logs/train_axial_levels.log",
     benchmark:
@@ -201,5 +206,5 @@ rule train_axial_levels:
         "Training the network that finds the level of an axial slice"
     shell:
         "python -m paravert train_axial_levels --anatomies {input.anatomies} --validation {input.validation}"
-        " --out {output.model} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"
+        " --out {output[0]} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"
         " --learning-rate {params.rate} --workers {threads} 2> >(tee {log} >&2)"
