@@ -63,6 +63,13 @@ def test_a_file_that_is_no_split_is_told(tmp_path, text):
         learnt_from(model)
 
 
+def test_a_part_of_another_name_is_told_as_its_subjects_would_count_as_held_out(tmp_path):
+    model = tmp_path / "own.safetensors"
+    split_file(model).write_text("subject,part\nA,training\nB, training\n")
+    with pytest.raises(InputError, match="B in part ' training', expected training or validation"):
+        learnt_from(model)
+
+
 def test_a_split_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     write_split(tmp_path / "own.safetensors", ["A"], [])
 

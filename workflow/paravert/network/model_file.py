@@ -277,7 +277,8 @@ def learnt_from(model: Path) -> frozenset[str]:
 
     Those of its starting model are among them if the training had its list; those of its validation
     are not. model: the model file; the list is a CSV (.split.csv) with the columns subject and
-    part. Empty if there is no list. Raises InputError if it is unreadable or not such a CSV.
+    part (training or validation). Empty if there is no list. Raises InputError if it is unreadable or
+    not such a CSV.
     """
     path = split_file(model)
     if not path.is_file():
@@ -292,4 +293,8 @@ def learnt_from(model: Path) -> frozenset[str]:
     header = lines[0] if lines else []
     if header != SPLIT_COLUMNS or any(len(line) != len(SPLIT_COLUMNS) for line in lines):
         raise InputError(path, f"columns {header}, expected {SPLIT_COLUMNS} in every line")
+    for subject, part in lines[1:]:
+        if part not in (TRAINING, VALIDATION):
+            fault = f"{subject} in part {part!r}, expected {TRAINING} or {VALIDATION}"
+            raise InputError(path, fault)
     return frozenset(subject for subject, part in lines if part == TRAINING)
