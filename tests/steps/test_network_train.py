@@ -455,6 +455,13 @@ def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path, cap
     assert "left out, nothing is drawn in the masks: S2" in caplog.text
 
 
+def test_masks_that_were_deleted_are_not_taken_for_empty_ones(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
+    shutil.rmtree(tmp_path / "subjects/S2")
+    with pytest.raises(InputError, match="the converted masks of S2 are gone; run again with"):
+        train(convert, tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+
+
 def test_quarantined_subjects_are_named(tmp_path, caplog):
     faults = {f"R{number}": "no-dicom" for number in range(10, 20)}
     faults["S3"] = "mask-unknown-label"

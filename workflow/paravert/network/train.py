@@ -48,6 +48,7 @@ from paravert.plan import shard_plan
 from paravert.provenance import digest
 from paravert.sheet import read_sheet, scan_of, selected_scans
 from paravert.steps import STEPS, VERSIONS
+from paravert.subject_folder import SubjectFolder
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +148,10 @@ def read_data(
     subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one
         part.
 
-    Raises InputError if a table is missing or damaged, if fewer than two subjects have manual labels,
-    if validation_fraction is above 0 and all of them were training subjects of the starting model, if
-    that model or its list is faulty, or, without one, if a muscle of one side is in no mask to train on.
+    Raises InputError if a table is missing or damaged, if masks that were converted are gone, if fewer
+    than two subjects have manual labels, if validation_fraction is above 0 and all of them were
+    training subjects of the starting model, if that model or its list is faulty, or, without one, if a
+    muscle of one side is in no mask to train on.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}
@@ -198,10 +200,16 @@ def _check_all_drawn(training: list[Sample]) -> None:
 
 
 def _annotated_scans(convert: list[Path], folder: Path) -> list[str]:
-    """Return the names of the scans with a manual label, sorted; log those left out."""
+    """Return the names of the scans with a manual label, sorted; log those left out.
+
+    Raises InputError if masks that were converted are gone.
+    """
     if quarantined := quarantined_subjects(convert):
         log.warning("left out, quarantined: %s", some_of(quarantined))
     scans = subjects_with_truth(convert)
+    if gone := [scan for scan in scans if not SubjectFolder(folder / scan).stack_numbers("truth")]:
+        fault = f"the converted masks of {some_of(gone)} are gone"
+        raise InputError(folder, f"{fault}; run again with --forcerun convert_dicom")
     if empty := subjects_without_labels(folder, scans):
         log.warning("left out, nothing is drawn in the masks: %s", some_of(empty))
         scans = sorted(set(scans) - set(empty))
