@@ -312,7 +312,9 @@ def test_each_normalisation_learns(normalisation):
 @pytest.mark.parametrize(
     "fault",
     [{"loss": "dice"}, {"size_px": 33}, {"epochs": 0}, {"validation_fraction": 1.0},
-     {"finish_with_iou_fraction": -0.1}, {"learning_rate": 0}],
+     {"finish_with_iou_fraction": -0.1}, {"learning_rate": 0},
+     {"normalisation": "instance", "size_px": 32},
+     {"normalisation": "batch", "size_px": 32, "batch_size": 1}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(fault):
     with pytest.raises(InputError, match=next(iter(fault))):

@@ -40,7 +40,8 @@ class Settings:
     validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
 
     Ranges: those of the configuration's schema, against which `read_section` checks. Raises
-    ValueError if size_px is not a multiple of the architecture's stride, 2 ** (levels - 1).
+    ValueError if size_px is not a multiple of the architecture's stride, 2 ** (levels - 1), or leaves
+    a single value to normalise at the deepest level.
     """
 
     architecture: Architecture
@@ -60,6 +61,10 @@ class Settings:
         if self.size_px % self.architecture.stride:
             fault = f"size_px {self.size_px}, expected a multiple of {self.architecture.stride}"
             raise ValueError(fault)
+        together = {"instance": 1, "batch": self.batch_size}.get(self.architecture.normalisation)
+        if together == 1 and self.size_px == self.architecture.stride:
+            fault = f"normalisation {self.architecture.normalisation} of one pixel"
+            raise ValueError(f"{fault}, expected size_px above {self.size_px}, or fewer levels")
 
 
 def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
@@ -68,8 +73,8 @@ def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | No
     section: from `read_section`; the starting model is the file section["start_from"], "" for none; it is
     loaded on the CPU. Its architecture (dropout included) and pixel size replace those of the section.
     Entry: {"started_from_sha256": SHA-256 of the file}, for model_card's data. Without start_from, model
-    and entry are None and {}. Raises InputError if size_px is not a multiple of the architecture's
-    stride, or the file is no model.
+    and entry are None and {}. Raises InputError if size_px does not fit the architecture (`Settings`), or
+    the file is no model.
     """
     names = {field.name for field in fields(Settings)}
     given = {name: value for name, value in section.items() if name in names}
