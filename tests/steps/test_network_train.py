@@ -632,6 +632,19 @@ def test_a_model_is_not_calibrated_on_the_people_that_it_learnt_from(tmp_path):
         calibrate_network(model, table, model)
 
 
+def test_a_faulty_card_of_the_start_is_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain_rule, "HELD_OUT", (1, 1, 1))
+    monkeypatch.setattr(pretrain_rule, "fit", None)
+    tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
+    for seed, table in enumerate(tables):
+        draw_anatomies(out=table, people=2, seed=seed)
+    first = tmp_path / "first.safetensors"
+    save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
+    first.with_suffix(".json").write_text("{}")
+    with pytest.raises(InputError, match="first.json: a model's card without its settings"):
+        pretrain(*tables, tmp_path / "m.safetensors", start_from=str(first), size_px=64)
+
+
 def test_a_mean_with_the_start_needs_a_start(tmp_path):
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     with pytest.raises(InputError, match="start_weight: 0.5 without start_from"):

@@ -84,6 +84,7 @@ def pretrain_network(
     if (seed := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {seed} as in {anatomies}: the same people")
     held_out = read_held_out(validation, loop.size_px, loop.spacing_mm)
+    trained_on = _trained_on(section["start_from"])  # tells a faulty card before the training
     told = {
         "anatomies_sha256": file_sha256(anatomies),
         "validation_sha256": file_sha256(validation),
@@ -112,7 +113,7 @@ def pretrain_network(
         section["name"],
         training,
         out,
-        trained_on=_trained_on(section["start_from"]),
+        trained_on=trained_on,
         data=told | result.card_entries,
         method=SYNTHETIC_METHOD,
         metrics=result.metrics,
