@@ -780,7 +780,7 @@ def test_an_outcome_at_a_level_that_too_few_scans_cover_is_not_fitted():
     muscles, _ = tables_of(people, short)
     fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles)
     assert fitted.fit is None
-    assert fitted.note == "50% of the subjects have a value at that level, expected 80%"
+    assert fitted.note == "50 % of the subjects have a value at that level, expected 80 %"
 
 
 # --- the figure along the spine -----------------------------------------------------------------------

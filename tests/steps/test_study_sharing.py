@@ -16,10 +16,13 @@ from paravert.study.centiles import (
     too_few,
     z_scores,
 )
-from paravert.study.describe import write_tables
+from paravert.study.describe import subject_flow, write_tables
+from paravert.study.inference import LEVEL_OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.models import fit_models
 from paravert.study.report_tables import weighted_texts
 from paravert.study.result_tables import BASIS_COLUMNS, MODEL_ESTIMATOR, for_sharing
+from paravert.study.selection import selection
+from paravert.study.standard_level import StandardLevel
 from study_tables import cohort_rows, write_cohort
 
 
@@ -61,16 +64,62 @@ def test_claims_for_sharing_tell_no_count_below_five():
     table = pd.DataFrame(
         {
             "found": [
-                *("in 3 of 2,200 subjects", "in 9 of 11 men", "in 2 of 3 men"),
+                *("in 3 of 2,200 subjects", "in 9 of 11 men", "in 6 of 11 men", "in 2 of 3 men"),
                 "by level: not fitted: 3 subjects, expected at least 5",
+                f"men minus women: 3 mm2; {StandardLevel('L3/4', 22, 1, {'L3/4': 1}).ranges}",
             ],
-            "n_subjects": [22, 11, 3, np.nan],
+            "n_subjects": [22, 11, 11, 3, np.nan, 22],
         }
     )
     assert for_sharing(table).found.tolist() == [
-        "in fewer than 5 of 2,200 subjects", "in 9 of 11 men", "fewer than 5 subjects",
-        "by level: not fitted: fewer than 5 subjects, expected at least 5",
+        "in fewer than 5 of 2,200 subjects", "in all but fewer than 5 of 11 men", "in 6 of 11 men",
+        "fewer than 5 subjects", "by level: not fitted: fewer than 5 subjects, expected at least 5",
+        "men minus women: 3 mm2; scans cover different ranges (fewer than 5 subjects have L3/4)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("known", "told"), [(3, "fewer than 5 subjects have"), (20, "20 % of")])
+def test_notes_for_sharing_tell_no_share_of_few_subjects(known, told):
+    muscles = pd.DataFrame(cohort_rows(100)["muscles"])
+    muscles.loc[muscles.subject > f"S{known:04d}", "csa_at_level_mm2"] = np.nan
+    fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles)
+    (note,) = for_sharing(pd.DataFrame(fitted.terms())).note
+    assert told in note
+
+
+def ledger_of(analysed, reasons, **columns):
+    """Return a ledger of analysed and other subjects; columns: values of all subjects, in this order."""
+    rows = pd.DataFrame({"reason": [None] * analysed + reasons, "stage": "convert_dicom"})
+    status = np.where(rows.reason.isna(), "analysed", "quarantined")
+    status = np.where(rows.reason == "review-failed", "excluded", status)
+    names = [f"S{n}" for n in rows.index]
+    return rows.assign(subject=names, status=status, warnings=[[]] * len(rows), **columns)
+
+
+REASONS = ["no-dicom"] * 9 + ["mosaic"] * 3 + ["blank-images"] * 7
+
+
+def test_the_other_categories_do_not_tell_a_blank_one_by_subtraction():
+    ledger = ledger_of(40, REASONS, smoker=["no", "yes"] * 20 + ["yes"] * 3 + ["no"] * 16)
+    sites = np.where(np.arange(59) % 2, "A", "B")
+    shared = for_sharing(selection(ledger.assign(site=sites)))
+    shown = shared[~shared.suppressed].set_index(["variable", "category"]).count_not_analysed
+    assert dict(shown) == {("site", "A"): 9, ("site", "B"): 10, ("reason", "no-dicom"): 9}
+    assert shared.loc[shared.suppressed, ["n_analysed", "not_analysed"]].isna().all(axis=None)
+    assert for_sharing(selection(ledger[["subject", "status", "reason"]][:0])).empty
+
+
+def test_the_flow_for_sharing_tells_no_small_count_by_subtraction():
+    overlap = pd.DataFrame({"subject": [], "held_out": np.array([], dtype=bool)})
+
+    def shown(reasons):
+        table = for_sharing(subject_flow(ledger_of(40, reasons), overlap))
+        counts = table.dropna(subset=["subjects"]).query("subjects > 0")
+        return dict(zip(counts.code.fillna(counts.kind), counts.subjects, strict=True))
+
+    assert shown(REASONS) == {"sheet": 59, "analysed": 40, "quarantined": 19, "no-dicom": 9}
+    assert shown(["no-dicom"] * 3) == {"analysed": 40}
+    assert shown(["no-dicom"] * 9 + ["review-failed"] * 2) == {"analysed": 40, "quarantined": 9}
 
 
 def know_analysed(cohort):

@@ -49,6 +49,8 @@ def test_areas_are_compared_at_the_level_that_four_fifths_of_the_subjects_have(c
     ("covered", "known", "told"),
     [
         (8, 10, ""),
+        (4, 10, "scans cover different ranges (4 subjects have L3/4)"),
+        (1, 10, "scans cover different ranges (1 subject has L3/4)"),
         (7, 10, "scans cover different ranges (70 % of the subjects have L3/4)"),
         (0, 0, "scans cover ranges that may differ (no vertebral levels are known)"),
     ],

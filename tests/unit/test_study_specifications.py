@@ -131,7 +131,7 @@ def test_a_cut_that_leaves_nothing_out_is_told_and_not_fitted(tmp_path, monkeypa
     assert set(told["quality_cut"]) == {"predicted IoU at least 0.8", "scans without flags"}
     at_level = found[found["level_rule"] == "at L5"]
     assert set(at_level["note"]) == {
-        "0% of the subjects have a value at that level, expected 80%; random sample of 7 of 8 subjects"
+        "0 subjects have a value at that level, expected 80 %; random sample of 7 of 8 subjects"
     }
     assert set(found["n_subjects"].dropna()) == {7}
 

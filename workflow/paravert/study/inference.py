@@ -36,7 +36,7 @@ from paravert.study.marginal_model import (
     name_and_rest,
 )
 from paravert.study.result_tables import NO_FAMILY
-from paravert.study.standard_level import LEAST_COVERED, share_with
+from paravert.study.standard_level import LEAST_COVERED, share_with, subjects_have
 from paravert.study.summary import counted
 
 FAT = "fat_fraction"
@@ -477,11 +477,9 @@ def fit_model(
     The fit of the result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
-    share = share_with(data, outcome.column)
-    if outcome in LEVEL_OUTCOMES and share < LEAST_COVERED:
-        note = (
-            f"{share:.0%} of the subjects have a value at that level, expected {LEAST_COVERED:.0%}"
-        )
+    if outcome in LEVEL_OUTCOMES and share_with(data, outcome.column) < LEAST_COVERED:
+        have = subjects_have(rows["subject"].nunique(), data["subject"].nunique())
+        note = f"{have} a value at that level, expected {100 * LEAST_COVERED:.0f} %"
         return FittedModel(model, outcome, rows, None, note)
     covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]

@@ -27,7 +27,7 @@ from paravert.study.inference import (
 from paravert.study.level_areas import weights_at_level
 from paravert.study.result_tables import MODEL_ESTIMATOR
 from paravert.study.scans import sampled_subjects, scan_keys, scan_names
-from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED
+from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED, subjects_have
 from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED
 
 MOST_SUBJECTS = 2_000  # a larger cohort is sampled: each of some 100 ways is a model of its own
@@ -218,8 +218,8 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
         values.dropna().index.get_level_values("subject").nunique() for values in (fat, whole)
     )
     if known < LEAST_COVERED * of_all:
-        told = f"{known / of_all:.0%} of the subjects have a value at that level"
-        yield way.choices() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
+        told = f"{subjects_have(known, of_all)} a value at that level"
+        yield way.choices() | {"note": f"{told}, expected {100 * LEAST_COVERED:.0f} %"}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))
     data = data.assign(**{FAT: fat.reindex(scans).to_numpy()})

@@ -12,6 +12,7 @@ from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_
 from paravert.errors import InputError
 from paravert.study.both_sides import joined
 from paravert.study.data_frames import ALL_SEXES, by_sex, read_frame, read_metadata
+from paravert.study.result_tables import LEAST_SHARED_SUBJECTS
 from paravert.study.scans import of_scans
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
@@ -81,9 +82,9 @@ class StandardLevel:
     def ranges(self) -> str:
         """Words for results over all slices: that scans cover different ranges; a property.
 
-        Such as "scans cover different ranges (68 % of the subjects have L3/4)"; begins with
-        SCANS_COVER. "" if the level is `used`, or without subjects. The share is rounded down; if
-        nobody has the level, the ranges "may differ": slices of all may then end below it.
+        Such as "scans cover different ranges (68 % of the subjects have L3/4)", by `subjects_have`;
+        begins with SCANS_COVER. "" if the level is `used`, or without subjects. If nobody has the
+        level, the ranges "may differ": slices of all may then end below it.
         """
         if self.used or not self.n_subjects:
             return ""
@@ -91,8 +92,8 @@ class StandardLevel:
             return f"{SCANS_COVER} ranges that may differ (no vertebral levels are known)"
         if not self.n_covered:
             return f"{SCANS_COVER} ranges that may differ (no subject has {self.name})"
-        share = 100 * self.n_covered // self.n_subjects
-        return f"{SCANS_COVER} different ranges ({share} % of the subjects have {self.name})"
+        have = subjects_have(self.n_covered, self.n_subjects)
+        return f"{SCANS_COVER} different ranges ({have} {self.name})"
 
     @property
     def distribution(self) -> str:
@@ -141,6 +142,17 @@ def share_with(data: pd.DataFrame, column: str) -> float:
     """
     known = data.loc[data[column].notna(), "subject"].nunique()
     return known / max(1, data["subject"].nunique())
+
+
+def subjects_have(known: int, subjects: int) -> str:
+    """Return how many subjects have something, such as "68 % of the subjects have", rounded down.
+
+    known: their number. Below LEAST_SHARED_SUBJECTS (5) it is told itself ("3 subjects have"): tables
+    for sharing hide it, and a share would tell it. subjects: number of all.
+    """
+    if known < LEAST_SHARED_SUBJECTS:
+        return f"{counted(known, 'subject')} {'has' if known == 1 else 'have'}"
+    return f"{100 * known // subjects} % of the subjects have"
 
 
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
