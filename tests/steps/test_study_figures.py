@@ -38,7 +38,7 @@ from paravert.study.drawing.model_plots import (
     draw_site_effects,
     site_effect_points,
 )
-from paravert.study.drawing.reconstructions import reconstructed
+from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
 from paravert.study.drawing.surfaces import (
     AMBIENT,
     DIFFUSE,
@@ -61,7 +61,7 @@ from paravert.study.drawing.value_plots import (
 from paravert.study.inference import CSA, FAT
 from paravert.study.models import fit_models
 from paravert.subject_folder import SubjectFolder
-from study_tables import write_card, write_cohort
+from study_tables import cohort_rows, write_card, write_cohort
 
 SPACING_MM = (8.0, 2.0, 2.0)
 
@@ -550,6 +550,72 @@ def test_ten_thousand_subjects_are_not_named():
     names = [tick.get_text() for tick in figure.axes[3].get_xticklabels()]
     assert len(names) < 20
     assert not any(name.startswith("S") for name in names)
+
+
+LONG = "UKB-paravertebral-imaging-substudy-participant-0000000000"  # with a number 60 letters
+
+
+@pytest.mark.parametrize("subjects", [6, 44])
+def test_long_names_of_subjects_leave_room_for_the_panels_of_figure_5(subjects):
+    muscles = pd.DataFrame(cohort_rows(subjects)["muscles"])
+    frame = csa_points(muscles.assign(subject=LONG + muscles["subject"].str[2:]))
+    with style.applied():
+        figure = draw_csa(frame)
+        figure.draw_without_rendering()
+    upper, lower = figure.axes[0], figure.axes[4]
+    assert min(axes.bbox.height for axes in (upper, lower)) > figure.dpi
+    names = upper.get_xticklabels()
+    assert len({name.get_text() for name in names}) == subjects // 2
+    assert min(name.get_window_extent().y0 for name in names) > lower.bbox.y1
+    points = names[0].get_fontsize() * figure.dpi / 72
+    places = [name.get_window_extent().x0 for name in names]
+    assert min(np.diff(places)) > 0.7 * points  # letters are that high
+
+
+def test_long_names_of_subjects_do_not_overlap_in_figures_2_and_3(tmp_path):
+    write_study(tmp_path, 4)
+    cohort = figures.read_cohort(tmp_path / "cohort")
+    parts = [cohort.subjects, cohort.held_out, cohort.muscles]
+    for home in sorted((tmp_path / "subjects").iterdir()):
+        home.rename(home.with_name(LONG + home.name[2:]))
+    subjects, overlap, muscles = (
+        part.assign(subject=LONG + part["subject"].str[2:]) for part in parts
+    )
+    with style.applied():
+        second = draw_examples(*example_slices(subjects, overlap, tmp_path / "subjects", 3))
+        third = draw_reconstructions(*reconstructed(subjects, muscles, tmp_path / "subjects", 3))
+        for figure in (second, third):
+            figure.draw_without_rendering()
+    titles = [
+        title.get_window_extent()
+        for axes in second.axes
+        for title in (axes._left_title, axes._right_title)
+    ]
+    first_row = [axes._left_title.get_window_extent() for axes in third.axes[:4]]
+    for boxes in (titles, first_row):
+        assert len(boxes) >= 4
+        for left, right in zip(boxes, boxes[1:], strict=False):
+            assert left.x1 < right.x0
+
+
+@pytest.mark.parametrize(
+    "names", [("Philips Medical Systems", "SIEMENS"), (f"{LONG}1", f"{LONG}2", f"{LONG}3")]
+)
+def test_names_of_sites_and_scanners_do_not_overlap(names):
+    row = {"factor": "manufacturer", "reference": names[0], "muscle": "multifidus", "low_95": 0.0}
+    row |= {"model": "alone", "n_category": 9, "estimate": 1.0, "high_95": 2.0}
+    rows = [
+        row | {"category": name, "outcome": outcome}
+        for name in ("GE MEDICAL SYSTEMS", *names[1:])
+        for outcome in (CSA, FAT)
+    ]
+    with style.applied():
+        figure = draw_site_effects(site_effect_points(pd.DataFrame(rows)))
+        figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == len(names)
+    for upper, lower in zip(boxes, boxes[1:], strict=False):
+        assert upper.y0 > lower.y1
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_as_they_were():

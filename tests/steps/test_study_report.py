@@ -521,4 +521,4 @@ def test_words_of_the_sheet_that_look_like_numbers_or_unknown_stay_as_they_are(t
     effects = pd.DataFrame([effect | {"category": "01", "reference": "None"}])
     write_result(tmp_path, "site_effects", effects, shared=False)
     drawn, _ = model_figures(tmp_path, SimpleNamespace(fat_name="Fat"))["site_effects"]()
-    assert drawn["name"].tolist() == ["site: 01 against\nNone"]
+    assert drawn["name"].tolist() == ["site: 01 against None"]

@@ -43,6 +43,13 @@ def test_preview_opens_with_every_colour_of_the_legend_and_no_metadata():
     assert colours >= {rgb(label) for label in LABELS}
 
 
+def test_a_long_name_ends_before_the_legend_of_the_preview():
+    long, short = (preview.contact_sheet(name, [shown()]) for name in (8 * "NDAR_INV", "S1"))
+    legend = (slice(None), slice(190, None))
+    assert (long != short).any()
+    assert (long[legend] == short[legend]).all()
+
+
 def test_every_muscle_is_outlined_where_it_lies():
     one = shown()
     view = slice_picture.SliceView((69.5, 99.5), (1.0, 1.0), (140, 200))

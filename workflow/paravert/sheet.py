@@ -213,6 +213,15 @@ def scan_name(subject: str, visit: str | None) -> str:
     return f"{subject}_{visit}" if visit else subject
 
 
+def short_name(name: str, most: int) -> str:
+    """Return a name of a subject, site or other category as it is shown where room is short.
+
+    most: letters that there is room for, at least 4; of a longer name the middle becomes "…".
+    """
+    begin = most // 3
+    return name if len(name) <= most else f"{name[:begin]}…{name[begin + 1 - most :]}"
+
+
 def lumbar_count(row: Mapping[str, str]) -> int:
     """Return the number of lumbar vertebrae of a subject: column n_lumbar of the sheet, 5 if empty.
 

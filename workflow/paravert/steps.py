@@ -33,7 +33,7 @@ VERSIONS = {
     "measure_area": 5,
     "measure_fat": 7,
     "score_overlap": 4,
-    "draw_preview": 4,
+    "draw_preview": 5,
     "dicomseg": 1,
     "gather_cohort": 19,
     "export_tables": 1,

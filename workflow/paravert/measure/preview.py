@@ -28,6 +28,7 @@ from paravert.measure.labelled_stack import (
 )
 from paravert.measure.sagittal_picture import write_sagittal
 from paravert.network.find_levels import read_geometry
+from paravert.sheet import short_name
 from paravert.subject_folder import REVIEW_FOLDER, SubjectFolder
 
 MOST_SLICES = 12
@@ -37,6 +38,7 @@ GAP = 4  # between pictures, pixels
 HEAD_HEIGHT, CAPTION_HEIGHT = 58, 20
 MARGIN_MM = 20.0  # shown around the muscles: fat, spine and skin
 LARGE_TEXT, MEDIUM_TEXT, SMALL_TEXT = 19, 14, 13
+NAME_LETTERS = 14  # left of the legend
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
     """Return one picture with up to 12 slices of a subject and outlined muscles, uint8 (rows, columns).
 
-    The values are indices into slice_picture.PALETTE. subject: name, written at the top. stacks: what
-    to show, at least one. Slices run from caudal to cranial, row by row, four in a row, and have one
+    The values are indices into slice_picture.PALETTE. subject: name, written at the top; the middle of
+    a long one is left out. stacks: what to show, at least one. Slices run from caudal to cranial, row by row, four in a row, and have one
     scale; the left of the image is the subject's right. Manual masks are thin white lines over the
     muscles.
     """
@@ -127,7 +129,8 @@ def _draw_head(
     canvas: np.ndarray, subject: str, has_truth: bool, not_labelled: frozenset[tuple[str, str]]
 ) -> None:
     """Draw the subject's name and the legend; muscles labelled in no stack get no colour there."""
-    slice_picture.write_text(canvas, subject, (17, GAP + 4), LARGE_TEXT)
+    name = short_name(subject, NAME_LETTERS)
+    slice_picture.write_text(canvas, name, (17, GAP + 4), LARGE_TEXT)
     note = "white line: manual mask" if has_truth else "caudal to cranial"
     slice_picture.write_text(canvas, note, (42, GAP + 4), SMALL_TEXT)
     widest = (canvas.shape[1] - 200) // 4

@@ -15,6 +15,7 @@ from skimage.segmentation import find_boundaries
 
 from paravert.anatomy import BACKGROUND, LABELS
 from paravert.imaging.volume import Volume, read_volume
+from paravert.sheet import short_name
 from paravert.study.drawing import style
 from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
@@ -192,7 +193,7 @@ def _panel(axes: Axes, row, example: Example) -> None:
     axes.plot(ends, [y, y], color="black", linewidth=2.6)
     axes.plot(ends, [y, y], color="white", linewidth=1.4)
     axes.text(ends.mean(), y - 2, f"{SCALE_BAR_MM} mm", ha="center", va="bottom", **seen)
-    axes.set_title(row.subject, fontsize=7.5)
+    axes.set_title(short_name(row.subject, style.NAME_LETTERS), fontsize=7.5)
     if pd.notna(row.mean_iou):
         axes.set_title(
             f"mean IoU {row.mean_iou:.3f}", fontsize=7.5, fontweight="normal", loc="right"

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paravert.anatomy import MUSCLES
+from paravert.sheet import short_name
 from paravert.study.drawing import style
 from paravert.study.fat_words import FAT_FRACTION
 from paravert.study.inference import ADJUSTED, CSA, FAT, SEX_AND_AGE
@@ -88,7 +89,9 @@ EFFECT_LABELS = {CSA: "CSA, difference, mm²", FAT: "Fat fraction, odds ratio"}
 NEUTRAL = {CSA: 0.0, FAT: 1.0}
 MODEL_MARKS = {"alone": (style.QUIET, -0.15, "o"), ADJUSTED.name: (style.INK, 0.15, "s")}
 MOST_CATEGORIES = 30
-NAME_WIDTH = 18  # letters of a line; longer names would narrow the panels
+NAME_WIDTH = 18  # letters of a line; longer lines would narrow the panels
+NAME_LETTERS = 24  # of a category
+LINE_IN, LEAST_ROW_IN = 0.12, 0.225  # height of a line of a label, and of a row with its gap
 
 
 def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
@@ -97,12 +100,12 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     effects: table site_effects of fit_models, of which the rows of area and fat fraction are kept,
     for the MOST_CATEGORIES (30) categories with most subjects, of all factors (such as site and
     scanner) together; a category that is compared with two references counts twice. Columns: those
-    of the table, and name, the label in the figure, with the reference.
+    of the table, and name, such as "site: Ulm against Berlin".
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
     named += " against " + known["reference"].astype(str)
-    known["name"] = [textwrap.fill(name, NAME_WIDTH) for name in named]
+    known["name"] = named
     sizes = known.groupby(["factor", "name"], sort=False)["n_category"].max()
     kept = sizes.astype(float).nlargest(MOST_CATEGORIES).index.get_level_values("name")
     return known[known["name"].isin(kept)].reset_index(drop=True)
@@ -116,13 +119,16 @@ def draw_site_effects(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figu
     """
     if frame.empty:
         return style.sentence("One site and one scanner, or none known: no differences to draw.")
-    names = list(dict.fromkeys(frame["name"]))
-    figure = style.new_figure(1.6 + 0.45 * len(names))
+    rows = frame.drop_duplicates("name")
+    labels = dict(zip(rows["name"], map(_label, rows.itertuples()), strict=True))
+    lines = max(len(label.splitlines()) for label in labels.values())
+    row_in = max(LEAST_ROW_IN, LINE_IN * (lines + 0.5))
+    figure = style.new_figure(1.6 + len(EFFECT_LABELS) * row_in * len(labels))
     grid = figure.subplots(len(EFFECT_LABELS), len(MUSCLES), sharey=True)
     for row, (outcome, label) in zip(grid, EFFECT_LABELS.items(), strict=True):
         for axes, muscle in zip(row, MUSCLES, strict=True):
             own = frame[(frame["outcome"] == outcome) & (frame["muscle"] == muscle)]
-            _effect_panel(axes, own, names, NEUTRAL[outcome])
+            _effect_panel(axes, own, labels, NEUTRAL[outcome])
         row[1].set_xlabel(label.replace(FAT_FRACTION, fat_name))
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
@@ -131,7 +137,14 @@ def draw_site_effects(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figu
     return figure
 
 
-def _effect_panel(axes: Axes, own: pd.DataFrame, names: list[str], neutral: float) -> None:
+def _label(row: tuple) -> str:
+    """Return what stands beside a row of the figure, in lines. row: of `site_effect_points`."""
+    names = (short_name(str(name), NAME_LETTERS) for name in (row.category, row.reference))
+    return textwrap.fill(f"{row.factor.replace('_', ' ')}: {' against '.join(names)}", NAME_WIDTH)
+
+
+def _effect_panel(axes: Axes, own: pd.DataFrame, labels: dict[str, str], neutral: float) -> None:
+    names = list(labels)
     axes.axvline(neutral, color=style.QUIET, linewidth=0.8)
     axes.grid(visible=False)
     for model, (colour, shift, marker) in MODEL_MARKS.items():
@@ -146,4 +159,4 @@ def _effect_panel(axes: Axes, own: pd.DataFrame, names: list[str], neutral: floa
             linewidth=1, capsize=1.5, label=model,
         )  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), labels.values())

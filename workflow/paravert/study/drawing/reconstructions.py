@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from paravert.anatomy import LABELS, Label
 from paravert.imaging.volume import read_volume
+from paravert.sheet import short_name
 from paravert.study.drawing import style
 from paravert.study.drawing.examples import SCALE_BAR_MM, representatives
 from paravert.study.drawing.surfaces import PIXEL_MM, Mesh, Viewpoint, extent_mm, mesh_of, shaded
@@ -108,7 +109,8 @@ def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconst
 def _title(row: pd.Series) -> str:
     sex = {"F": "woman", "M": "man"}.get(row["sex"])
     age = f"{row['age_years']:.0f} y" if pd.notna(row["age_years"]) else None
-    return ", ".join(part for part in (row["subject"], sex, age) if part)
+    name = short_name(row["subject"], style.NAME_LETTERS)
+    return ", ".join(part for part in (name, sex, age) if part)
 
 
 def _panel(axes: Axes, parts: Reconstruction, view: Viewpoint, size_mm: np.ndarray) -> None:

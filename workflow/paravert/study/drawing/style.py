@@ -15,6 +15,7 @@ from paravert.anatomy import LABELS, MUSCLES
 
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
+NAME_LETTERS = 10  # of a subject, in the title of a small panel
 NOTE_CHARACTERS = 118  # in a line of WIDTH_IN
 MANY_POINTS = 3000  # with more, points are rasterised in the SVG
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"

@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.sheet import short_name
 from paravert.study import published_values
 from paravert.study.accuracy import CONFIDENCE
 from paravert.study.drawing import style
 from paravert.study.fat_words import FAT_FRACTION
 from paravert.study.standard_level import ALL_MUSCLES, ALL_SLICES, StandardLevel
 
-MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
+MAX_NAMED_SUBJECTS = 22  # per panel; more names do not fit below it
+MAX_LARGE_NAMES, NAME_LETTERS = 16, 14
 MAX_SEPARATE_SIDES = 120  # subjects per panel; with more, left and right stand over each other
 SHIFT = {"left": -0.17, "right": 0.17}
 MIN_SUBJECTS_FOR_LINE = 5
@@ -162,8 +164,9 @@ def _name_subjects(axes: Axes, of_sex: pd.DataFrame) -> None:
         axes.tick_params(axis="x", labelsize=6.5)
         return
     names = of_sex.drop_duplicates("rank").sort_values("rank")
-    size = 6 if names["subject"].str.len().max() < 8 else 5
-    axes.set_xticks(names["rank"], names["subject"], rotation=90, fontsize=size)
+    shown = [short_name(name, NAME_LETTERS) for name in names["subject"]]
+    size = 6 if max(map(len, shown)) < 8 and subjects <= MAX_LARGE_NAMES else 5
+    axes.set_xticks(names["rank"], shown, rotation=90, fontsize=size)
     axes.tick_params(axis="x", length=1.5, pad=1)
 
 
