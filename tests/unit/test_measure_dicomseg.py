@@ -304,7 +304,7 @@ def test_labels_of_the_network_name_its_model_and_those_of_the_sheet_do_not(tmp_
     assert algorithm.AlgorithmVersion == __version__
     assert algorithm.AlgorithmParameters == f"model_sha256={MODEL}"
     assert given.SegmentAlgorithmType == "SEMIAUTOMATIC"
-    assert given.SegmentAlgorithmName == "label map of the subject sheet"
+    assert given.SegmentAlgorithmName == "label map corrected by hand or of the subject sheet"
     assert "SegmentationAlgorithmIdentificationSequence" not in given
 
 

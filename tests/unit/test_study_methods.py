@@ -146,7 +146,7 @@ def weighted_table(weights):
             "Models are not shown: fewer than 5 subjects.",
         ),
         ({"estimate": np.nan}, "No model was fitted."),
-        ({"given": 3}, "In 3 subjects label maps made elsewhere"),
+        ({"given": 3}, "In 3 subjects label maps corrected by hand or made elsewhere were"),
         ({"dixon": 4}, "In 4 of 22 subjects, who have Dixon images"),
         ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),
         ({"segment_muscles": {"neighbours_mm": 2.25}}, "SD 2.25 mm"),
@@ -184,7 +184,10 @@ def weighted_table(weights):
             " level.",
         ),
         ({"level_note": RANGES}, " Subjects are compared by means over all slices, whose ranges"),
-        ({"given": 22}, "or of some of them, were made elsewhere in all 22 subjects. The cross-"),
+        (
+            {"given": 22},
+            "or of some of them, were corrected by hand or made elsewhere in all 22 subjects. The cross-",
+        ),
         (
             {
                 "weights": {

@@ -34,7 +34,7 @@ VERSIONS = {
     "measure_fat": 7,
     "score_overlap": 4,
     "draw_preview": 5,
-    "dicomseg": 1,
+    "dicomseg": 2,
     "gather_cohort": 19,
     "export_tables": 1,
     "accept_ledger": 1,
@@ -42,7 +42,7 @@ VERSIONS = {
     "fit_centiles": 6,
     "write_tables": 17,
     "draw_figures": 16,
-    "write_report": 16,
+    "write_report": 17,
     "write_review": 6,
 }
 

@@ -374,8 +374,8 @@ AREA_COLUMNS = (
     ),
     Column(
         "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
-        meaning="where the labels of the stack come from: network, or sheet for a label map made "
-        "elsewhere",
+        meaning="where the labels of the stack come from: network, or sheet for a label map corrected by "
+        "hand or made elsewhere",
     ),
     fraction(
         "border_fraction",
@@ -485,7 +485,8 @@ HEADER_COLUMNS = (
 LABELS_COLUMNS = (
     Column(
         "labels_source", TEXT, allowed=(NETWORK, SHEET, MIXED),
-        meaning="network, or sheet for a label map made elsewhere; sheet+network: stacks of both",
+        meaning="network, or sheet for a label map corrected by hand or made elsewhere; sheet+network: "
+        "stacks of both",
     ),
     Column("computed_on", TEXT, "", "device and number format of the network"),
     quantity(
@@ -535,7 +536,7 @@ CONVERT = _outcomes(
     count("slices", "slices in all stacks", required=False, minimum=1),
     flag("has_truth", "whether a manual mask came with the images", required=False),
     flag(
-        "has_labels", "whether a label map made elsewhere is used, in one stack at least",
+        "has_labels", "whether a label map corrected by hand or made elsewhere is used, in one stack at least",
         required=False,
     ),
     Column("image_digests", TEXTS, "", "SHA-256 of the voxels of each stack"),

@@ -88,8 +88,8 @@ def _network_method(model_sha256: str) -> LabelMethod:
     return LabelMethod("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
 
 
-# Labels of the subject sheet: whether they were drawn or only corrected by hand is unknown.
-SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
+# Labels of the subject sheet, or corrected by hand: which of these is unknown.
+SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map corrected by hand or of the subject sheet")
 
 
 def _found_muscles(labels: np.ndarray) -> list[Label]:

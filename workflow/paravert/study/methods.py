@@ -27,6 +27,7 @@ from paravert.study.summary import capitalised, counted, counted_range
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK, SHEET
 
 MODEL_OUTCOMES = (*OUTCOMES, *LEVEL_OUTCOMES, *BY_LEVEL_OUTCOMES)
+GIVEN = "corrected by hand or made elsewhere"  # the tables do not tell which
 # Names by the first word of an outcome's column.
 MEASURE_WORDS = {"csa": "area", "volume": "volume", "fat": "fat fraction"}
 
@@ -100,7 +101,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     if len(subjects) and (subjects["labels_source"] == SHEET).all():
         return [
             "Label maps of psoas major, quadratus lumborum, erector spinae and multifidus, or of some of them,"
-            f" were made elsewhere in {'all ' * (len(subjects) > 1)}{counted(len(subjects), _unit(subjects))}."
+            f" were {GIVEN} in {'all ' * (len(subjects) > 1)}{counted(len(subjects), _unit(subjects))}."
         ]
     sentences = [
         "Psoas major, quadratus lumborum, erector spinae and multifidus were segmented on both sides,"
@@ -108,7 +109,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     ]
     if given := int((subjects["labels_source"] != NETWORK).sum()):
         sentences.append(
-            f"In {counted(given, _unit(subjects))} label maps made elsewhere were used instead, in part or all."
+            f"In {counted(given, _unit(subjects))} label maps {GIVEN} were used instead, in part or all."
         )
     averaged = ["its mirror image"] * segmentation["flip"]
     if segmentation["neighbours_mm"]:
