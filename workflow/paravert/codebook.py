@@ -380,7 +380,8 @@ OVERLAP = Table(
     ),
     keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
-    " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
+    " in which the (first) mask shows nothing, and muscles that it shows nowhere in the subject, also where the"
+    " prediction or a second mask shows them",
 )  # fmt: skip
 
 SERIES = Table(
