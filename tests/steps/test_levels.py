@@ -1,5 +1,6 @@
 """Vertebral levels: names, points of the sheet, the level of each slice, areas and volumes there."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import pytest
 
 from made_from import AXIAL_MODEL, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, level_name, level_number
-from paravert.errors import InputError
+from paravert.errors import InputError, Reason, SubjectFault
+from paravert.imaging import sagittal_series
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.level_points import read_level_points
@@ -23,7 +25,7 @@ from paravert.imaging.volume import read_volume
 from paravert.network.find_levels import find_levels
 from paravert.network.segment import segment_muscles
 from paravert.network.spine_curve import SpineCurve, curve_through
-from paravert.shard_tables import read_outcomes
+from paravert.shard_tables import read_lasting_made_from, read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
 from paravert.study.data_frames import with_ordered_categories
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
@@ -398,6 +400,46 @@ def test_points_that_cannot_be_used_are_a_warning(converted):
     file.write_text(text)
 
 
+def test_points_that_a_disk_does_not_give_are_read_by_the_next_run(converted, monkeypatch):
+    table, points = converted / "shards/levels.parquet", converted / "points.csv"
+    text = points.read_text()
+    points.write_text(f"{text}\n")  # another state: nothing is held
+    with monkeypatch.context() as patch:
+        refuse(patch, points, errno.EIO)
+        assert "A" not in found(converted)
+    told = outcomes(converted)["A"]
+    assert (told.reason, told.message) == (
+        "unreadable-header",
+        "levels: the file may not be read (EIO)",
+    )
+    assert read_lasting_made_from(table) is None, "the next run makes the table again"
+    assert found(converted)["A"].level_position.notna().all()
+    assert read_lasting_made_from(table)
+    points.write_text(text)
+
+
+def refuse(patch, file, code):
+    """Let reading a file fail with an error of the system."""
+    opened = Path.open
+
+    def fails(path, *given, **options):
+        if path == file:
+            raise OSError(code, os.strerror(code))
+        return opened(path, *given, **options)
+
+    patch.setattr(Path, "open", fails)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["levels.csv", "levels.xlsx", "levels.fcsv", "levels.mrk.json"])
+def test_errors_of_a_disk_may_pass_and_others_are_of_the_file(tmp_path, monkeypatch, name, code):
+    refuse(monkeypatch, tmp_path / name, code)
+    with pytest.raises((InputError, SubjectFault)) as caught:
+        read_level_points(tmp_path / name)
+    assert isinstance(caught.value, SubjectFault) == (code != errno.EACCES)
+    assert getattr(caught.value, "passing", False) == (code != errno.EACCES)
+
+
 @pytest.mark.parametrize(("n_lumbar", "last"), [("4", 4.5), ("6", 6.5)])
 def test_points_count_the_lumbar_vertebrae_that_the_sheet_tells(converted, n_lumbar, last):
     sheet, points = converted / "sheet.csv", converted / "points.csv"
@@ -696,6 +738,19 @@ def test_a_sagittal_series_that_cannot_be_decoded_does_not_quarantine_the_subjec
     assert images.sagittal is None
     assert "sagittal-not-used" in images.cautions
     assert images.stacks
+
+
+def test_a_sagittal_series_that_a_disk_does_not_give_is_read_by_the_next_run(
+    converted, monkeypatch
+):
+    refused = SubjectFault(Reason.UNREADABLE_HEADER, "images: a file may not be read (EIO)", True)
+
+    def fails(frames):
+        raise refused
+
+    monkeypatch.setattr(sagittal_series, "read_pixels", fails)
+    with pytest.raises(SubjectFault, match="EIO"):
+        rewritten(converted, lambda header: None)
 
 
 # --- scans of different ranges ------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from paravert.archive.key import Key
 from paravert.archive.make_sheet import make_sheet
 from paravert.archive.visits import SERIES_COLUMNS
 from paravert.errors import InputError, SubjectFault
+from paravert.imaging import input_files
 from paravert.imaging.convert import read_images
 from paravert.sheet import read_sheet
 
@@ -452,6 +453,28 @@ def test_a_run_that_ends_after_the_key_was_written_keeps_the_pseudonyms(tmp_path
     assert not (tmp_path / "study/sheet.csv").exists()
     made(archive, tmp_path / "study")
     assert (tmp_path / "study/key.csv").read_bytes() == key
+
+
+def test_a_file_that_a_disk_did_not_give_is_read_again_after_an_interruption(tmp_path, monkeypatch):
+    archive = five_people(tmp_path / "archive")
+    made(archive, tmp_path / "whole")
+    first = min(path for path in archive.rglob("*") if path.is_file())
+    read = input_files.BoundedFile.read
+
+    def fails(stream, size=-1):
+        if stream.raw.name == first:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(stream, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(input_files.BoundedFile, "read", fails)
+        patch.setattr("paravert.archive.make_sheet.series_rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(archive, tmp_path / "study")
+    (tmp_path / "study/key.csv").unlink()
+    shutil.copy(tmp_path / "whole/key.csv", tmp_path / "study")
+    made(archive, tmp_path / "study")
+    assert contents(tmp_path / "study") == contents(tmp_path / "whole")
 
 
 def interrupted(*_):

@@ -1,6 +1,9 @@
 """Label maps that were corrected by hand, in a folder beside the sheet."""
 
+import errno
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,7 +11,9 @@ import pytest
 
 from dicom_writer import Plan, labels_phantom, turn, write_nifti, write_series
 from paravert import plan
+from paravert.errors import SubjectFault
 from paravert.imaging.convert import convert_dicom
+from paravert.imaging.masks import read_masks
 from paravert.imaging.volume import read_volume
 from paravert.subject_folder import SubjectFolder
 
@@ -128,6 +133,27 @@ def test_only_corrected_subjects_have_another_fingerprint(tmp_path):
     assert {key: after[key] for key in before} == before
     (tmp_path / "stack-01.nii.gz").write_text("other labels")
     assert plan.conversion_inputs(ROW, [], corrected=tmp_path)["corrected"] != after["corrected"]
+
+
+def test_corrected_labels_that_may_not_be_read_are_not_passed_over(tmp_path, monkeypatch):
+    folder, listed = tmp_path / "corrected/S1", os.listdir
+    folder.mkdir(parents=True)
+    (folder / "stack-01.nii.gz").touch()
+
+    def fails(path="."):
+        if Path(path) == folder:
+            raise OSError(errno.EIO, "Input/output error")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", fails)
+    monkeypatch.setattr(os, "scandir", fails)
+    found, others = plan.corrected_labels(tmp_path / "sheet.csv", {"S1"})
+    assert (found, others) == ({"S1": folder}, [])
+    with pytest.raises(
+        SubjectFault, match=r"corrected: a folder may not be read \(EIO\)"
+    ) as caught:
+        read_masks(folder, [], role="corrected")
+    assert caught.value.passing
 
 
 def test_what_is_used_for_no_scan_is_told(tmp_path):

@@ -351,17 +351,30 @@ def corrected_labels(sheet: Path, scans: Container[str]) -> tuple[dict[str, Path
 
     sheet: path of the subject sheet. Beside it the folder CORRECTED, if there is one, has a folder of
     NIfTI files (.nii, .nii.gz) for each corrected scan, named after the scan (the subject, or
-    subject_visit). scans: names of all scans of the sheet. Returns ({scan: its folder}; sorted names of
-    all other files and folders there, those without a NIfTI file included, hidden ones left out).
+    subject_visit). A folder that may not be read counts as one: conversion quarantines its scan. scans:
+    names of all scans of the sheet. Returns ({scan: its folder}; sorted names of all other files and
+    folders there, those without a NIfTI file included, hidden ones left out). Raises OSError if
+    CORRECTED may not be read.
     """
     home = sheet.parent / CORRECTED
-    names = sorted(os.listdir(home)) if home.is_dir() else []
+    names = sorted(_names_in(home))
     found = {name: home / name for name in names if name in scans and _has_nifti(home / name)}
     return found, [name for name in names if name not in found and name[0] != "."]
 
 
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; [] if there is no such folder."""
+    try:
+        return os.listdir(folder)
+    except provenance.NOTHING_THERE:
+        return []
+
+
 def _has_nifti(folder: Path) -> bool:
-    return any(folder.glob("*.nii")) or any(folder.glob("*.nii.gz"))
+    try:
+        return any(name.endswith((".nii", ".nii.gz")) for name in _names_in(folder))
+    except OSError:
+        return True
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def _content(path: Path, what: str) -> bytes:
     except IsADirectoryError:
         raise InputError(path, f"a folder, expected {what}") from None
     except OSError as error:
-        raise InputError(path, f"{what} may not be read ({error.strerror})") from None
+        raise InputError(path, f"{what} may not be read ({error.strerror})") from error
     if len(content) > SHEET_LIMIT_BYTES:
         limit = SHEET_LIMIT_BYTES >> 20
         raise InputError(path, f"more than {limit} MiB, expected {what}")

@@ -104,9 +104,8 @@ def _read_file(path: Path) -> ArchiveFile:
             with open_image_file(path):
                 pass
     except SubjectFault as fault:  # without its traceback, which cannot be stored
-        return ArchiveFile(
-            path, _origin(path, is_image=False), fault=SubjectFault(fault.reason, fault.message)
-        )
+        plain = SubjectFault(fault.reason, fault.message, fault.passing)
+        return ArchiveFile(path, _origin(path, is_image=False), fault=plain)
     header = scan.images[0] if scan.images else None
     return ArchiveFile(path, _origin(path, is_image=header is not None), header, scan.frames)
 

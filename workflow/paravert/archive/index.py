@@ -169,7 +169,7 @@ class Index:
             for gone in done - chunks.keys():
                 self._base.execute("DELETE FROM chunks WHERE digest = ?", [gone])
                 self._base.execute("DELETE FROM parts WHERE chunk = ?", [gone])
-            self._base.execute("DELETE FROM parts WHERE chunk = ''")
+            self._base.execute("DELETE FROM parts WHERE chunk NOT IN (SELECT digest FROM chunks)")
             self._add("", [_part(None, path, [_closed(path)]) for path in tree.closed])
         waiting = {name: paths for name, paths in chunks.items() if name not in done}
         left = sum(map(len, waiting.values()))
@@ -178,9 +178,10 @@ class Index:
         )
         committed = time.monotonic()
         with bar:
-            for name, parts in _read_chunks(waiting, workers):
+            for name, (parts, lasting) in _read_chunks(waiting, workers):
                 self._add(name, parts)
-                self._base.execute("INSERT INTO chunks VALUES (?)", [name])
+                if lasting:
+                    self._base.execute("INSERT INTO chunks VALUES (?)", [name])
                 bar.update(len(waiting[name]))
                 if time.monotonic() - committed > COMMIT_SECONDS:
                     self._base.commit()
@@ -256,8 +257,10 @@ def _chunks(files: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, list[P
             yield digest(chunk), [Path(path) for path, *_ in chunk]
 
 
-def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[str, list[tuple]]]:
-    """Yield the digest and the parts of each chunk, in any order."""
+def _read_chunks(
+    chunks: dict[str, list[Path]], workers: int
+) -> Iterator[tuple[str, tuple[list[tuple], bool]]]:
+    """Yield the digest of each chunk and what `_read_chunk` returns, in any order."""
     if workers == 1:
         yield from ((name, _read_chunk(paths)) for name, paths in chunks.items())
         return
@@ -273,15 +276,21 @@ def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[
                 yield running.pop(future), future.result()
 
 
-def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
-    """Return the parts of the files of one folder: one per `Study`, and one for files without origin."""
+def _read_chunk(paths: Sequence[Path]) -> tuple[list[tuple], bool]:
+    """Return the parts of the files of one folder, and whether they are to be read once only.
+
+    There is one part per `Study`, and one for files without origin. Read again are files with a fault
+    that may pass (`SubjectFault.passing`).
+    """
     by_study: dict[Study | None, list[ArchiveFile]] = defaultdict(list)
-    for file in read_files(paths):
+    files = read_files(paths)
+    for file in files:
         origin = file.origin
         study = origin and Study(origin.patient_id, origin.issuer, origin.study)
         by_study[study].append(file)
     folder = str(paths[0].parent)
-    return [_part(study, folder, files) for study, files in by_study.items()]
+    parts = [_part(study, folder, own) for study, own in by_study.items()]
+    return parts, not any(file.fault and file.fault.passing for file in files)
 
 
 def _part(study: Study | None, folder: str, files: Sequence[ArchiveFile]) -> tuple:

@@ -58,7 +58,7 @@ def path_kind(path: Path, role: str) -> PathKind:
     except NOTHING_THERE:
         return PathKind.NOTHING
     except OSError as error:
-        raise _unreadable(role, "the path", error) from error
+        raise unreadable(role, "the path", error) from error
     if S_ISREG(mode):
         return PathKind.FILE
     return PathKind.FOLDER if S_ISDIR(mode) else PathKind.NOTHING
@@ -77,11 +77,15 @@ def files_at(path: Path, role: str) -> list[Path]:
     try:
         return files_below(path)
     except OSError as error:
-        raise _unreadable(role, "a folder", error) from error
+        raise unreadable(role, "a folder", error) from error
 
 
-def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
-    """Return the fault for an error of the operating system; names its code, but no path."""
+def unreadable(role: str, what: str, error: OSError) -> SubjectFault:
+    """Return the fault (unreadable-header) for an error of the operating system, to be raised.
+
+    role: column of the sheet that names the path. what: such as "a file". The message has the code of
+    the error, such as EIO, but no path.
+    """
     code = errorcode.get(error.errno, "no code")
     if isinstance(error, FileNotFoundError):
         found = f"{what} is gone, or a link to it leads nowhere"
@@ -120,7 +124,7 @@ def open_image_file(file: Path) -> Iterator[BoundedFile]:
         with BoundedFile(file) as stream:
             yield stream
     except OSError as error:
-        raise _unreadable("images", "a file", error) from error
+        raise unreadable("images", "a file", error) from error
 
 
 def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from paravert.anatomy import USUAL_LUMBAR, level_number
-from paravert.errors import InputError
+from paravert.errors import InputError, may_pass
 from paravert.imaging.geometry import BODY_LIMIT_MM, fits_body
+from paravert.imaging.input_files import unreadable
 from paravert.sheet_file import read_cells
 
 COLUMNS = ("name", "x_mm", "y_mm", "z_mm")
@@ -33,11 +34,11 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     0.0 at the middle of T12, n_lumbar + 1 at that of S1. Raises InputError if the file cannot be
     read or is of another kind, a point lacks three finite numbers, no level or one level twice is
     named, points lie further away than in a patient (BODY_LIMIT_MM, 3 m), or if a lower level does
-    not lie nearer to the feet, by at least LEAST_STEP_MM (5 mm) per half level.
+    not lie nearer to the feet, by at least LEAST_STEP_MM (5 mm) per half level. Raises SubjectFault
+    (unreadable-header, passing) for an error of the disk or network, such as EIO.
     """
-    readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}
-    for name, place in readers.get(path.suffix.lower(), _of_cells)(path):
+    for name, place in _named_places(path):
         level = level_number(name, n_lumbar)
         if level is None:
             continue
@@ -55,6 +56,17 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     points = {level: points[level] for level in sorted(points)}
     _check_order(path, points)
     return points
+
+
+def _named_places(path: Path) -> list[tuple[str, np.ndarray]]:
+    readers = {".fcsv": _of_fcsv, ".json": _of_json}
+    try:
+        return list(readers.get(path.suffix.lower(), _of_cells)(path))
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and may_pass(cause):
+            raise unreadable("levels", "the file", cause) from error
+        raise
 
 
 def _check_order(path: Path, points: Points) -> None:

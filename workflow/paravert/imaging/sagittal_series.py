@@ -35,7 +35,8 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     reference (0020,0052) is known and that of all axial slices, its slices are without fault by
     `frame_fault`, they form stacks of which the volume's is no larger than a patient, and its pixels
     can be read. Of several such series: T2, otherwise T1, STIR, others (the class of the first slice
-    counts); of one class, the one with most slices.
+    counts); of one class, the one with most slices. Raises SubjectFault (unreadable-header, passing) for
+    an error of the disk or network.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:
@@ -49,6 +50,8 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
         try:
             return _volume(frames), None
         except SubjectFault as fault:
+            if fault.passing:
+                raise
             told = told or f"sagittal series that cannot be used: {fault.message}"
     return None, told
 

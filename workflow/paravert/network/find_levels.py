@@ -221,7 +221,8 @@ def levels_from_points(
     file: table with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer (.fcsv, .mrk.json);
     names such as L4 or L5/S1 (`read_level_points`). geometry: positions of the slices. n_lumbar: number
     of lumbar vertebrae of the subject, 5 by default. Level and SD as from `levels_on_curve`. Raises
-    InputError if the file cannot be used, or if the level of no slice is known.
+    InputError if the file cannot be used, or if the level of no slice is known; SubjectFault as
+    `read_level_points`.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
