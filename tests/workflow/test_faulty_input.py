@@ -62,6 +62,14 @@ SETTINGS = {
         f"model: {{file: {LEVELS['axial_model']}, sha256: {LEVELS['axial_sha256']}}}",
         f"{LEVELS['axial_model']}: not a segmentation model of paravert",
     ),
+    "braces, ratings": (
+        "review: {ratings: ['{A} 1.csv']}",
+        "{A} 1.csv: a word in braces, or a name such as <results>, which Snakemake replaces; rename",
+    ),
+    "braces, model": (
+        "train_network: {start_from: 'models/{A} 1.csv'}",
+        "models/{A} 1.csv: a word in braces, or a name such as <results>, which Snakemake replaces;",
+    ),
     "another SHA-256": (f"find_levels: {{sha256: '{64 * '0'}'}}", "(setting find_levels.sha256); "),
 }
 
@@ -71,6 +79,7 @@ def test_a_setting_at_fault_is_told(study, text, sentence):
     file = study.folder / "own.yaml"
     sheet = "" if "sheet:" in text else "sheet: sheet.tsv\n"
     file.write_text(f"{sheet or '# own'}\n{text}\n".replace("\n\n", "\n"))
+    (study.folder / "{A} 1.csv").touch()
     assert sentence in told_by(study, "--configfile", "own.yaml", "--", "train_network")
 
 

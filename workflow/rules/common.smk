@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import yaml
+from snakemake.io import contains_wildcard
 from snakemake.logging import logger
 from snakemake.utils import update_config
 
@@ -100,6 +101,14 @@ def check_config():
     for file in config["review"]["ratings"]:
         if not Path(file).is_file():
             raise InputError(f"review.ratings: {file}", f"no such file in {os.getcwd()}")
+        check_words_in(file)
+
+
+def check_words_in(path):
+    """Raise FaultyInput for the path of an input in which Snakemake would replace words."""
+    if contains_wildcard(path) or any(f"<{name}>" in path for name in workflow.pathvars.items):
+        fault = "a word in braces, or a name such as <results>, which Snakemake replaces"
+        raise FaultyInput(f"{path}: {fault}; rename the file or folder")
 
 
 def checked_sheet():
@@ -190,7 +199,9 @@ def found_model(configured):
     """
     configured = Path(configured)
     path = os.path.relpath(configured if configured.exists() else SHIPPED / configured)
-    return os.path.abspath(path) if path.startswith(f"{RESULTS}/models/") else path
+    path = os.path.abspath(path) if path.startswith(f"{RESULTS}/models/") else path
+    check_words_in(path)
+    return path
 
 
 def trained_model(training):
