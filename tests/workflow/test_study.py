@@ -140,6 +140,9 @@ def test_dicom_segmentations_are_made_when_asked_for_and_only_then(study):
     shutil.copy(study.folder / "results/subjects/S0001/labels/stack-01.nii.gz", corrected)
     assert {"convert_dicom", "dicomseg"} <= study.planned()
     shutil.rmtree(corrected)
+    # Also where a larger cohort has other shards.
+    study.settings["subjects_per_shard"] = 1
+    assert {"segment_muscles", "dicomseg"} <= study.planned()
 
 
 def test_another_covariate_gathers_again_and_measures_nothing(study):

@@ -433,6 +433,22 @@ def shard_outputs(step):
     return [shard_table(step, shard) for shard in SHARDS]
 
 
+def known_dicomseg(wildcards):
+    """Return the tables of the shards in which some scan has DICOM segmentations, to keep these up to date.
+
+    Scans move to other shards, which have no table yet, when a cohort grows.
+    """
+    step = steps.STEPS["dicomseg"]
+    if not any(Path(RESULTS, "shards").glob(f"*/{step.table.name}.parquet")):
+        return []
+    return [
+        table
+        for shard, table in zip(SHARDS, shard_outputs("dicomseg"), strict=True)
+        if os.path.exists(table)
+        or any(Path(RESULTS, "subjects", scan, step.record).exists() for scan in SHARDS[shard])
+    ]
+
+
 def training_settings(training):
     """Return the section of a training as JSON, with the path of the model that it starts from."""
     return json.dumps(config[training] | {"start_from": start_model(training) or ""})

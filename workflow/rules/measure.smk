@@ -85,7 +85,7 @@ use rule measure_area as draw_preview with:
         "Drawing previews of shard {wildcards.shard}"
 
 
-# Optional: only the target all_dicomseg needs it.
+# Optional: only the target all_dicomseg asks for it at first.
 use rule measure_area as dicomseg with:
     input:
         segment=table_before("dicomseg"),
