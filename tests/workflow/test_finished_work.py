@@ -129,3 +129,15 @@ def test_the_report_is_written_from_shard_tables_alone(study):
     found = cohort_tables(study)
     assert_same({"slices": found["slices"]}, {"slices": before["slices"]})
     assert (study.folder / "results/cohort/csv/slices.csv").is_file()
+
+
+def test_cohort_tables_stay_if_the_shard_tables_cannot_be_gathered(study):
+    """As of other settings, where the profile for reports computes nothing that they are made from."""
+    before = {file.name: file.read_bytes() for file in (study.folder / "results/cohort").iterdir()}
+    study.settings["segment_muscles"] = {"fill_holes": False}
+    done = study.run("--profile", "profiles/report")
+    assert done.returncode != 0
+    assert "segment.parquet" in done.stderr
+    after = {file.name: file.read_bytes() for file in (study.folder / "results/cohort").iterdir()}
+    assert after == before
+    assert "gather_cohort" in study.planned("--profile", "profiles/report")

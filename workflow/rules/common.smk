@@ -208,13 +208,18 @@ def trained_model(training):
     return "{}/models/{}.safetensors".format(RESULTS, config[training]["name"])
 
 
-def model_files(name, *suffixes):
-    """Return the files of a model that a training writes; those of an earlier one are kept until then.
+def kept(files):
+    """Return output files, of which earlier ones are kept until the job is done, and if it fails.
 
-    Without update() Snakemake would delete these before the training, which may fail.
+    Without update() Snakemake deletes them before the job begins. After a failure the job is planned again,
+    as its benchmark file is missing.
     """
-    files = [f"{RESULTS}/models/{name}.{suffix}" for suffix in suffixes]
     return [update(file) if os.path.exists(file) else file for file in files]
+
+
+def model_files(name, *suffixes):
+    """Return the files of a model that a training writes, the model file first."""
+    return kept([f"{RESULTS}/models/{name}.{suffix}" for suffix in suffixes])
 
 
 def start_model(training):

@@ -11,10 +11,11 @@ rule gather_cohort:
         card=model_card(),
         ratings=config["review"]["ratings"],
     output:
-        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
-        codebook="<results>/cohort/codebook.csv",
-        datapackage="<results>/cohort/datapackage.json",
-        configuration="<results>/cohort/configuration.yaml",
+        kept(f"{RESULTS}/cohort/{table}.parquet" for table in COHORT),
+        kept(
+            f"{RESULTS}/cohort/{name}"
+            for name in ("codebook.csv", "datapackage.json", "configuration.yaml")
+        ),
     log:
         "<results>/logs/gather_cohort.log",
     benchmark:
