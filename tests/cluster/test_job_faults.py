@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from disturbances import Disturbance
-from runs import CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
+from runs import CONVERT_ON_SLURM, OFTEN, ClusterRun, computed, finish, shards_of
 from slurm_jobs import Job, ask, kill_job
 from studies import Study, assert_same
 
@@ -111,3 +111,21 @@ def test_the_last_attempt_computes_only_what_is_missing(disturbed, fault):
 def test_the_run_ends_well_and_its_tables_are_those_of_an_undisturbed_one(disturbed, undisturbed):
     assert disturbed.status == 0, disturbed.told[-3000:]
     assert_same(finish(disturbed.study), undisturbed)
+
+
+def test_a_training_that_fails_leaves_the_earlier_model_of_its_name(slurm, untouched, tmp_path):
+    study = untouched.copy(tmp_path / "study")
+    models = study.folder / "results/models"
+    models.mkdir(parents=True)
+    suffixes = ("safetensors", "json", "yaml", "curve.csv", "curve.png", "split.csv")
+    files = {models / f"own.{suffix}": suffix for suffix in suffixes}
+    for file, suffix in files.items():
+        file.write_text(suffix)
+    study.settings["train_network"] = {"size_px": 100}
+    asked = ("--set-threads", "convert_dicom=1", "train_network=1", "--forcerun", "train_network")
+    run = ClusterRun(
+        study, tmp_path / "log", "--profile", "slurm", *OFTEN, *asked, "--", "train_network"
+    )
+    assert run.end() != 0
+    assert "size_px 100, expected a multiple of 32" in run.told
+    assert {file: file.read_text() for file in files} == files

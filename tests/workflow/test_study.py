@@ -409,6 +409,12 @@ def test_a_training_that_fails_leaves_the_earlier_model_of_its_name(study):
     assert done.returncode != 0
     assert "size_px 100, expected a multiple of 32" in done.stderr
     assert {file: file.read_text() for file in files} == files
+    # On a cluster a process per job has the outputs, and the main process restores them.
+    job = ("--mode", "remote", "--cores", "1", "--force", "--nolock", "--ignore-incomplete")
+    done = study.run(*job, "--target-jobs", "train_network:", "--allowed-rules", "train_network")
+    assert "size_px 100, expected a multiple of 32" in done.stderr
+    kept = study.folder / ".snakemake/backups/results/models"
+    assert {file: (kept / file.name).read_text() for file in files} == files
 
 
 def test_a_start_that_is_not_there_is_told_in_one_sentence(study):

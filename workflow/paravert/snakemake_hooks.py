@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.persistence import FileBackupMixin
 from snakemake.workflow import Workflow
 
 
@@ -62,6 +63,18 @@ def force(workflow: Workflow, output: str) -> None:
     input function of the job's rule, before Snakemake checks the job's outputs.
     """
     workflow.dag.forcefiles.add(output)
+
+
+def keep_updated_outputs(workflow: Workflow) -> None:
+    """Make Snakemake keep the former content of update() outputs of a failed job on a cluster, too.
+
+    workflow: Snakemake's object. Only the main process restores them: the process of the job would use
+    up their backup, and the main process would find none and delete the files. If there is no backup,
+    as Slurm refused the job, the files are as they were and stay.
+    """
+    restore = FileBackupMixin.restore_output
+    is_main = workflow.is_main_process
+    FileBackupMixin.restore_output = lambda self, path: is_main and (restore(self, path) or True)
 
 
 def print_last(lines: str) -> None:

@@ -31,6 +31,7 @@ from paravert.snakemake_hooks import FaultyInput
 SHIPPED = WORKFLOW_FOLDER.parent if IS_CLONE else Path(paravert.__file__).parent
 snakemake_hooks.collect_garbage_rarely()
 snakemake_hooks.keep_jobs_from_searching_plugins()
+snakemake_hooks.keep_updated_outputs(workflow)
 
 
 def check_configuration_files(files):
