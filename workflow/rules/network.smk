@@ -77,9 +77,9 @@ rule train_network:
         convert=shard_outputs("convert_dicom"),
         start=start_model("train_network"),
     output:
-        model_files(
+        model=model_files(config["train_network"]["name"], "safetensors"),
+        beside=model_files(
             config["train_network"]["name"],
-            "safetensors",
             "json",
             "yaml",
             "curve.csv",
@@ -109,7 +109,7 @@ rule train_network:
     shell:
         "python -m paravert train_network --sheet {params.sheet:q} --shards {params.results}/shards"
         " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
-        " --folder {params.results}/subjects --out {output[0]} --settings {params.settings:q}"
+        " --folder {params.results}/subjects --out {output.model} --settings {params.settings:q}"
         " --threads {threads}"
         " 2> >(tee {log} >&2)"
 
@@ -120,9 +120,9 @@ rule pretrain_network:
         validation="<results>/anatomies/validation.parquet",
         start=start_model("pretrain_network"),
     output:
-        model_files(
+        model=model_files(config["pretrain_network"]["name"], "safetensors"),
+        beside=model_files(
             config["pretrain_network"]["name"],
-            "safetensors",
             "json",
             "yaml",
             "curve.csv",
@@ -149,13 +149,14 @@ rule pretrain_network:
         "Training a network on synthetic slices"
     shell:
         "python -m paravert pretrain_network --anatomies {input.anatomies}"
-        " --validation {input.validation} --out {output[0]} --settings {params.settings:q}"
+        " --validation {input.validation} --out {output.model} --settings {params.settings:q}"
         " --threads {threads} --workers {params.drawing} 2> >(tee {log} >&2)"
 
 
 rule train_levels:
     output:
-        model_files("levels", "safetensors", "json", "yaml", "curve.csv"),
+        model=model_files("levels", "safetensors"),
+        beside=model_files("levels", "json", "yaml", "curve.csv"),
     log:
         "<results>/logs/train_levels.log",
     benchmark:
@@ -175,7 +176,7 @@ rule train_levels:
     message:
         "Training the network that finds discs in sagittal images"
     shell:
-        "python -m paravert train_levels --out {output[0]} --seed {params.seed}"
+        "python -m paravert train_levels --out {output.model} --seed {params.seed}"
         " --batches {params.batches} --minutes {params.minutes} --learning-rate {params.rate}"
         " --workers {threads} 2> >(tee {log} >&2)"
 
@@ -185,7 +186,8 @@ rule train_axial_levels:
         anatomies="<results>/anatomies/training.parquet",
         validation="<results>/anatomies/validation.parquet",
     output:
-        model_files("levels_axial", "safetensors", "json", "yaml", "curve.csv"),
+        model=model_files("levels_axial", "safetensors"),
+        beside=model_files("levels_axial", "json", "yaml", "curve.csv"),
     log:
         "<results>/logs/train_axial_levels.log",
     benchmark:
@@ -206,5 +208,5 @@ rule train_axial_levels:
         "Training the network that finds the level of an axial slice"
     shell:
         "python -m paravert train_axial_levels --anatomies {input.anatomies} --validation {input.validation}"
-        " --out {output[0]} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"
+        " --out {output.model} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"
         " --learning-rate {params.rate} --workers {threads} 2> >(tee {log} >&2)"
