@@ -219,7 +219,7 @@ def kept(files):
 
 
 def model_files(name, *suffixes):
-    """Return the files of a model that a training writes, the model file first."""
+    """Return files of a model that a training writes."""
     return kept([f"{RESULTS}/models/{name}.{suffix}" for suffix in suffixes])
 
 

@@ -11,8 +11,8 @@ rule gather_cohort:
         card=model_card(),
         ratings=config["review"]["ratings"],
     output:
-        kept(f"{RESULTS}/cohort/{table}.parquet" for table in COHORT),
-        kept(
+        tables=kept(f"{RESULTS}/cohort/{table}.parquet" for table in COHORT),
+        beside=kept(
             f"{RESULTS}/cohort/{name}"
             for name in ("codebook.csv", "datapackage.json", "configuration.yaml")
         ),
