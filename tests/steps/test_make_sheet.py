@@ -711,6 +711,28 @@ def test_ids_that_a_spreadsheet_program_changed_in_the_key_give_no_second_pseudo
     assert len({row["subject"] for row in after.sheet}) == 3
 
 
+def test_ids_with_one_pseudonym_in_the_key_are_one_person(tmp_path):
+    archive = tmp_path / "archive"
+    for patient, year in (("A1", 2021), ("B7", 2020), ("C9", 2022)):
+        put_series(archive / patient, patient, patient, "axial", StudyDate=f"{year}0305")
+    key = tmp_path / "key.csv"
+    subjects = {row["patient_id"]: row["subject"] for row in made(archive, tmp_path).key}
+    key.write_text(key.read_text().replace(subjects["B7"], subjects["A1"]))
+    for _ in range(2):
+        study = made(archive, tmp_path, overwrite=True)
+        both = [row for row in study.sheet if row["subject"] == subjects["A1"]]
+        assert [(row["visit"], row["years_since_first"]) for row in both] == [
+            ("1", "0.00"),
+            ("2", "1.00"),
+        ]
+        assert len(read_sheet(tmp_path / "sheet.csv").rows) == 3
+    born = {"PatientBirthDate": "19590101", "StudyDate": "20230305"}
+    put_series(archive / "A1-2", "A1", "A1-2", "axial", **born)
+    put_series(archive / "B7-2", "B7", "B7-2", "axial", **born | {"PatientBirthDate": "19591231"})
+    study = made(archive, tmp_path, overwrite=True)
+    assert [row["subject"] for row in study.sheet] == [subjects["C9"]]
+
+
 def test_a_carriage_return_in_a_header_breaks_no_row(tmp_path):
     """A barcode scanner appends one to the PatientID."""
     archive = tmp_path / "archive"

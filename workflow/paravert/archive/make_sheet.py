@@ -115,11 +115,11 @@ def make_sheet(
     examinations += [examination for examination, _ in volumes]
     found = _assess_all(ways, workers)
     visits = [Visit(*pair) for pair in zip(examinations, found, strict=True)]
-    refuse_mixed_people(visits)
-    refuse_unusable_paths(visits, out.parent)
     subjects = key.subjects_of((visit.person, visit.examination.name) for visit in visits)
     for visit in visits:
         visit.subject = subjects[visit.person]
+    refuse_mixed_people(visits)
+    refuse_unusable_paths(visits, out.parent)
     number_visits(visits)
     visits.sort(key=lambda visit: (visit.subject, visit.number, visit.examination.name))
     proposal = propose(competing_series(visits))
@@ -320,8 +320,8 @@ def _tell(
 ) -> None:
     """Log counts, names of our files, and descriptions that several subjects share; no other values."""
     lines = [visit for visit in visits if visit.number]
-    people = {visit.person for visit in visits}
-    inside = {visit.person for visit in lines}
+    people = {visit.subject for visit in visits}
+    inside = {visit.subject for visit in lines}
     log.info("%s: subjects: %d, examinations: %d", files.sheet.name, len(inside), len(lines))
     open_ones = Counter(str(visit.found.fault.reason) for visit in lines if visit.found.fault)
     for reason, count in sorted(open_ones.items()):

@@ -82,16 +82,16 @@ class EmptyFolder:
 def refuse_mixed_people(visits: Sequence[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
-    visits: of all people; changed in place. Each examination of an excluded person gets the fault
-    mixed-patients and an empty path `images`. An examination without a date of birth agrees with
-    any; one whose own headers differ excludes its person, too.
+    visits: of all people, with pseudonyms; changed in place. Each examination of an excluded person
+    gets the fault mixed-patients and an empty path `images`. An examination without a date of birth
+    agrees with any; one whose own headers differ excludes its person, too.
     """
-    born: dict[Person, set[str]] = defaultdict(set)
+    born: dict[str, set[str]] = defaultdict(set)
     for visit in visits:
-        born[visit.person] |= visit.found.birth_dates
+        born[visit.subject] |= visit.found.birth_dates
     for visit in visits:
-        if len(born[visit.person]) > 1:
-            told = "examinations of one PatientID (0010,0020) tell different dates of birth"
+        if len(born[visit.subject]) > 1:
+            told = "examinations of one person tell different dates of birth"
             visit.found.fault = SubjectFault(Reason.MIXED_PATIENTS, told)
             visit.found.images = ""
 
@@ -122,14 +122,15 @@ def _relative(path: str | Path, home: Path) -> str:
 def number_visits(visits: Iterable[Visit]) -> None:
     """Number the examinations of each person in the sheet by date, from 1; unknown dates last.
 
-    visits: of all people; the attribute `number` is set. It stays 0 for examinations that are not
-    in the sheet. Equal dates are ordered by time, then by the name of the examination; NIfTI files,
+    visits: of all people, with pseudonyms: those of one pseudonym are of one person, also if the key
+    gives it to several PatientIDs. The attribute `number` is set; it stays 0 for examinations that are
+    not in the sheet. Equal dates are ordered by time, then by the name of the examination; NIfTI files,
     which have no date, by the name of the visit, numbers in it by their value.
     """
-    by_person: dict[Person, list[Visit]] = defaultdict(list)
+    by_person: dict[str, list[Visit]] = defaultdict(list)
     for visit in visits:
         if visit.found.in_sheet:
-            by_person[visit.person].append(visit)
+            by_person[visit.subject].append(visit)
     for own in by_person.values():
         for number, visit in enumerate(sorted(own, key=_when), start=1):
             visit.number = number
@@ -167,12 +168,12 @@ def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[di
     """
     lines = [visit for visit in visits if visit.number]
     several = any(visit.number > 1 for visit in lines)
-    by_person: dict[Person, list[Visit]] = defaultdict(list)
+    by_person: dict[str, list[Visit]] = defaultdict(list)
     for visit in visits:
-        by_person[visit.person].append(visit)
+        by_person[visit.subject].append(visit)
     rows = []
     for visit in lines:
-        own = by_person[visit.person]
+        own = by_person[visit.subject]
         sexes = {other.found.sex for other in own} - {""}
         age = visit.found.age_years
         row = {
