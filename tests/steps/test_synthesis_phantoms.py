@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -250,6 +251,24 @@ def test_a_complete_subject_is_left_alone(cohort):
     make_phantoms(cohort, seed=9, volunteers=4, subject=[PLAIN])
     assert {p: p.stat().st_mtime_ns for p in cohort.rglob("*.dcm")} == before
     assert {row["subject"] for row in rows_of(cohort)} == set(SUBJECTS)
+
+
+@pytest.mark.parametrize("name", [f"{PLAIN}/dicom/1.dcm", "subjects.tsv"])
+def test_a_folder_or_sheet_of_others_is_not_replaced(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("of a person")
+    with pytest.raises(InputError, match=f"{name.split('/')[0]}: not made by make_phantoms"):
+        make_phantoms(tmp_path, seed=9, volunteers=4, subject=[PLAIN, TILTED])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+
+
+def test_phantoms_of_another_seed_are_made_anew(small, tmp_path):
+    for seed in (9, 10):
+        make_phantoms(tmp_path, seed=seed, volunteers=4, subject=[PLAIN])
+        made = json.loads((tmp_path / PLAIN / "made.json").read_text())
+        assert made["settings"]["seed"] == seed
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_an_unknown_subject_is_an_input_error(tmp_path):

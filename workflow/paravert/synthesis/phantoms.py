@@ -8,6 +8,7 @@ import csv
 import itertools
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.shards import worker_pool
 from paravert.steps import VERSIONS
 from paravert.synthesis import dixon_signal
@@ -51,7 +52,7 @@ from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
 log = logging.getLogger(__name__)
 
-MADE = "made.json"
+MADE, SHEET, TRUTH = "made.json", "subjects.tsv", "truth.parquet"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def make_phantoms(
     Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it. A second
     visit shows the same body on another scanner, in another position; its folder is <out>/<subject>_2.
     A folder that is complete from the same seed, number of volunteers and version is left unchanged;
-    any other wanted folder is made anew. <out>/subjects.tsv, <out>/truth.parquet (per slice) and
-    <out>/truth_muscles.parquet are written anew; they list the scans of all complete folders, also
-    those of earlier runs. Raises InputError if a wanted subject is not in the cohort;
-    ChildProcessError if a worker process died.
+    any other wanted folder that this command made is made anew. <out>/subjects.tsv, <out>/truth.parquet
+    (per slice) and <out>/truth_muscles.parquet are written anew; they list the scans of all complete
+    folders, also those of earlier runs. Raises InputError if a wanted subject is not in the cohort,
+    or this command did not make its folder or subjects.tsv; ChildProcessError if a worker process died.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]
@@ -111,6 +112,12 @@ def make_phantoms(
         names = f"{people[0].subject} to {people[-1].subject}"
         fault = f"{', '.join(unknown)} not in a cohort of {volunteers}, {names}"
         raise InputError("--subject", fault)
+    foreign = [name for name in sorted(wanted) if _is_foreign(out / name)]
+    if (out / SHEET).exists() and not (out / TRUTH).exists():
+        foreign.append(SHEET)
+    if foreign:
+        fault = f"{some_of(foreign)}: not made by make_phantoms, expected phantoms or nothing"
+        raise InputError(out, fault)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "seed": seed,
@@ -129,17 +136,25 @@ def _make_one(out: Path, settings: dict, scan: Scan) -> str:
     """Make one scan in a temporary folder, rename it, and return a line for the log."""
     if _made(out, scan, settings) is not None:
         return f"{scan.name}: already made"
-    draft, home = out / f".{scan.name}.part", out / scan.name
+    draft, old, home = out / f".{scan.name}.part", out / f".{scan.name}.old", out / scan.name
     shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     draft.mkdir()
     truth = _write_study(draft, scan, settings["seed"])
     record = {"settings": settings, "truth": truth}
     (draft / MADE).write_text(json.dumps(record), encoding="utf-8")
-    shutil.rmtree(home, ignore_errors=True)
+    if home.exists():
+        home.rename(old)  # a kill while it is deleted leaves no half of it under its name
     draft.rename(home)
+    shutil.rmtree(old, ignore_errors=True)
     slices = 1 + truth["slices"][-1]["slice"]
     person = scan.volunteer
     return f"{scan.name}: {person.sex}, {person.age_years} years, {slices} slices"
+
+
+def _is_foreign(home: Path) -> bool:
+    """Return whether something is in the place of a scan's folder that this command did not make."""
+    return os.path.lexists(home) and not (home / MADE).is_file()
 
 
 def _made(out: Path, scan: Scan, settings: dict) -> dict | None:
@@ -158,12 +173,12 @@ def _write_cohort_files(out: Path, scans: list[Scan], settings: dict) -> None:
     """Write the subject sheet and both truth tables of these scans."""
     truths = [_made(out, scan, settings) for scan in scans]
     for name, kind, schema in (
-        ("truth.parquet", "slices", TRUTH_SLICES),
+        (TRUTH, "slices", TRUTH_SLICES),
         ("truth_muscles.parquet", "muscles", TRUTH_MUSCLES),
     ):
         rows = [row for truth in truths for row in truth[kind]]
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name)
-    with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
+    with (out / SHEET).open("w", newline="", encoding="utf-8") as file:
         with_visits = any(scan.visit > 1 for scan in scans)
         rows = [_sheet_row(scan, with_visits) for scan in scans]
         sheet = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
