@@ -74,6 +74,7 @@ def test_it_predicts_an_iou_for_every_muscle(predictor):
     assert set(predictor.model.calibration.knots) == set(MUSCLES)
 
 
+@pytest.mark.long
 def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
     found = []
     for index in range(PHANTOMS):
@@ -94,6 +95,7 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
         assert (medians[muscle] or 0.0) > lowest[muscle], medians
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("kind", "least"),
@@ -113,6 +115,7 @@ def test_it_finds_the_back_muscles_of_a_real_volunteer(predictor, real_data, kin
         assert swapped < 0.001, (muscle, side)
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_fat_fractions_of_a_real_dixon_volunteer_are_those_with_manual_masks(predictor, real_data):
     water, fat = (read_nifti(real_data / DIXON.format(kind)) for kind in ("water", "fat"))

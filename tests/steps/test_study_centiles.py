@@ -148,6 +148,7 @@ def test_a_share_of_the_subjects_as_large_as_the_centile_lies_below_its_curve(la
         np.testing.assert_allclose(below, centile / 100, atol=0.004)
 
 
+@pytest.mark.long
 def test_bands_hold_the_known_curve_as_often_as_they_should():
     grid = np.array([30.0, 45.0, 60.0, 70.0])
     expected = truth(grid)[:, None] + (SD + SD_PER_YEAR * (grid - 50))[:, None] * NORMAL

@@ -514,7 +514,8 @@ def test_subjects_without_masks_or_covariates_are_drawn(tmp_path):
     assert pd.read_csv(out / "fig6_fat_fraction.csv").empty
 
 
-@pytest.mark.parametrize("sex", ["F", pytest.param("M", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("sex", ["F", "M"])
 def test_a_study_of_one_sex_has_all_tables_and_figures(tmp_path, sex):
     cohort = tmp_path / "cohort"
     write_study(tmp_path, 10)

@@ -173,6 +173,7 @@ def test_a_prefix_is_refused_in_a_sentence(foreign, tmp_path):
 
 
 # As from a host of repositories: Snakemake reads the rules from git, the package is installed by pip.
+@pytest.mark.long
 def test_a_module_from_git_works_with_the_installed_package(tmp_path):
     places = [tmp_path / name for name in ("source", "environment", "repository", "foreign")]
     for place in places:

@@ -66,11 +66,12 @@ def train_network(
     """Train or fine-tune the U-Net on the subjects with manual masks.
 
     Shards are groups of subjects; their tables are those of convert_dicom. subjects: names of the
-    subjects or scans of the sheet to take; "" takes all. Beside the model file it writes, with the same name: .json (card: describes model and training),
-    .yaml (configuration that selects the model), .curve.csv and .curve.png (learning curve), .split.csv
-    (training and validation subjects). A training that was stopped resumes from its .checkpoint. Raises
-    InputError for faulty settings or a faulty sheet, for data that `read_data` refuses, for a .checkpoint
-    that is damaged or of another training, and if the loss becomes infinite or NaN.
+    subjects or scans of the sheet to take; "" takes all. Beside the model file it writes, with the same
+    name: .json (card: describes model and training), .yaml (configuration that selects the model),
+    .curve.csv and .curve.png (learning curve), .split.csv (training and validation subjects). A
+    training that was stopped resumes from its .checkpoint. Raises InputError for faulty settings or a
+    faulty sheet, for data that `read_data` refuses, for a .checkpoint that is damaged or of another
+    training, and if the loss becomes infinite or NaN.
     """
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
