@@ -111,8 +111,8 @@ MUTATIONS = (
     mutation(
         "overlapping slices not told",
         "frame_stack",
-        "any(_collides(stack, f, other) for other in earlier)",
-        "False",
+        "_collides(stack, frame, counted) for",
+        "False for",
     ),
     mutation(
         "copies not compared",

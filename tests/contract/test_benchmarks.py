@@ -1,5 +1,6 @@
 """Every measurement that a document quotes says how it is called."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,13 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmark"
 PROGRAMS = [file for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text()]
+
+
+def test_every_place_that_is_to_be_broken_on_purpose_is_there():
+    names = runpy.run_path(str(BENCHMARKS / "converter_mutations.py"))
+    for change in names["MUTATIONS"]:
+        module = names["ROOT"] / names["IMAGING"] / f"{change.module}.py"
+        names["mutated"](module.read_text(encoding="utf-8"), change)
 
 
 @pytest.mark.long
