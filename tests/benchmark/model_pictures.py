@@ -57,6 +57,7 @@ def slice_pictures(scan: Volume, labels: np.ndarray, truth: np.ndarray | None) -
 def write_montage(path: Path, slices: list[np.ndarray]) -> None:
     """Write twelve of the pictures, evenly spaced by number, as one JPEG."""
     chosen = [slices[round(at)] for at in np.linspace(0, len(slices) - 1, SLICES)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     canvas = montage(chosen, grid_shape=GRID, padding_width=2, fill=WHITE)
     as_picture(canvas).convert("RGB").save(path, quality=88)
 

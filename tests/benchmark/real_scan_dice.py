@@ -60,6 +60,7 @@ def draw(path: Path, images: np.ndarray, labels: np.ndarray, mask: np.ndarray | 
             axis.contour(outlines, levels=[0.5, 1.5, 2.5, 3.5], colors="w", linewidths=0.7)
         axis.axis("off")
     figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=75, pil_kwargs={"quality": 85})
     pyplot.close(figure)
 
