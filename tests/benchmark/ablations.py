@@ -9,7 +9,8 @@ slices with every randomisation, of people it did not see; with PARAVERT_REAL_DA
 real volunteer's water and fat image. Its cost stands beside it: minutes of processor time without the
 drawing. A table that is there already is gone on with; docs/ablations.csv is the one to look at.
 With --start-from, every row continues a model, on its own pixels, with a learning rate of .0004: what a
-changed randomisation is worth shows in a tenth of the time of a training from scratch.
+changed randomisation is worth shows in a tenth of the time of a training from scratch. Rows with another
+network or other pixels are left out.
 """
 
 import argparse
@@ -197,6 +198,13 @@ class Row:
     left_out: str | None = None
     network: type[UNet] = UNet
 
+    @property
+    def is_of_base(self) -> bool:
+        """Whether its network and pixels are those of BASE, so that it can continue any model."""
+        shape = self.settings.architecture, self.settings.size_px, self.settings.spacing_mm
+        base = BASE.architecture, BASE.size_px, BASE.spacing_mm
+        return self.network is UNet and shape == base
+
 
 def _shape(**changes) -> Row:
     return Row(replace(BASE, architecture=replace(BASE.architecture, **changes)))
@@ -234,14 +242,21 @@ def trained(row: Row, anatomies: Path, epochs: int, start: Model | None) -> fit.
     return run
 
 
+def predictor_of(network: UNet, spacing_mm: float) -> Predictor:
+    """Return the predictor of a network, also of one whose input OpenVINO's graph does not have."""
+    plain = UNet(network.architecture) if isinstance(network, CoordinateUNet) else network
+    predictor = Predictor(Model(plain.eval(), spacing_mm), CPU)
+    if plain is not network:
+        predictor._forward = GpuUNet(network.eval(), CPU)
+    return predictor
+
+
 def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     """Return synthetic median IoU and lower quartile per muscle, and real Dice."""
     settings = run.settings
     shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
     samples = held_out_samples(validation, HELD_OUT[-1], **shape, seed=HELD_OUT_SEEDS[-1])
-    predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
-    if isinstance(run.network, CoordinateUNet):
-        predictor._forward = GpuUNet(run.network, CPU)  # OpenVINO's graph is of the plain network
+    predictor = predictor_of(run.network, settings.spacing_mm)
     own = by_muscle(scored(predictor, samples)[1].iou)
     row = {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
     row |= {f"lower_quartile_{muscle}": own[muscle]["lower_quartile"] for muscle in MUSCLES}
@@ -271,6 +286,9 @@ def main() -> None:
     validation = Anatomies(given.validation)
     start = load_model(given.start_from, CPU) if given.start_from else None
     for name in given.only:
+        if start and not ROWS[name].is_of_base:
+            print(f"{name}: left out, a model is continued with its own network and pixels")
+            continue
         if any(row["row"] == name and int(row["epochs"]) == given.epochs for row in done):
             continue
         begin = time.process_time()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmark"
@@ -16,6 +17,15 @@ def test_every_place_that_is_to_be_broken_on_purpose_is_there():
     for change in names["MUTATIONS"]:
         module = names["ROOT"] / names["IMAGING"] / f"{change.module}.py"
         names["mutated"](module.read_text(encoding="utf-8"), change)
+
+
+@pytest.mark.long
+def test_a_network_with_coordinates_as_inputs_predicts():
+    names = runpy.run_path(str(BENCHMARKS / "ablations.py"))
+    network = names["CoordinateUNet"](names["Architecture"](width=1, levels=2))
+    predictor = names["predictor_of"](network, 1.0)
+    labels = predictor.stack_labels(np.eye(16)[None], (1.0, 1.0), apart_mm=5.0)
+    assert labels.shape == (1, 16, 16)
 
 
 @pytest.mark.long
