@@ -16,6 +16,8 @@ from damaged_files import (
     write_good,
 )
 
+pytestmark = pytest.mark.long
+
 TRIALS = 2 * len(FORMS) * len(DAMAGES)
 
 

@@ -490,6 +490,7 @@ def test_the_manual_outline_lies_around_its_pixels():
     assert (y.min(), y.max()) == pytest.approx((10, 18), abs=0.1)
 
 
+@pytest.mark.long
 def test_one_subject_is_drawn_and_twice_with_the_same_bytes(tmp_path):
     write_study(tmp_path, 1)
     once, twice = draw(tmp_path), draw(tmp_path, "again")
