@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,15 @@ def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, ste
     assert by_subject["S1"].stage == "convert_dicom"
     assert by_subject["S1"].reason == "truncated-pixels"
     assert by_subject["S2"].status == "analysed"
+
+
+def test_a_subject_whose_folder_was_removed_is_told_with_the_step_to_repeat(tmp_path, run):
+    run("S1", "S2")
+    shutil.rmtree(tmp_path / "subjects/S2")
+    table = tmp_path / "convert.parquet"
+    paths = {"folder": tmp_path / "subjects", "out": tmp_path / "preview.parquet"}
+    with pytest.raises(InputError, match=r"S2: removed since .* --forcerun convert_dicom"):
+        shards.work_after(table, "draw_preview", lambda task, scratch: Product([]), **paths)
 
 
 def test_records_hold_no_path_outside_the_subject(run, tmp_path):

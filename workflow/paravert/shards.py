@@ -141,9 +141,9 @@ def work_after(
     The fingerprint of a result is a digest of the step's name and version, the previous step's result
     and all these settings. A subject whose stored result has the same fingerprint and unchanged files
     is not computed again. For a subject that is computed, raises InputError if files that the step
-    reads were changed since an earlier step wrote them; for one whose inputs are away, if files of its
-    stored result were; also if shard_table or a table of besides is missing or not a shard table. A
-    worker process that dies: see `work_through`.
+    reads were changed or removed since an earlier step wrote them; for one whose inputs are away, if
+    files of its stored result were; also if shard_table or a table of besides is missing or not a shard
+    table. A worker process that dies: see `work_through`.
     """
     _run_after(
         shard_table,
@@ -186,7 +186,8 @@ def overlapped_after(
 
     A subject whose stored result has the same fingerprint (`work_after`) and unchanged files is not
     computed again. For a subject that is computed, raises InputError if files that the step reads were
-    changed since an earlier step wrote them; also if shard_table is missing or not a shard table.
+    changed or removed since an earlier step wrote them; also if shard_table is missing or not a shard
+    table.
     """
     _run_after(
         shard_table,
@@ -416,8 +417,10 @@ class _Shard:
                 yield writing.result()
 
     def _check_unchanged(self, task: Task) -> None:
-        """Raise InputError if files of earlier steps were changed since these wrote them."""
-        expected = task.depends_on.get("upstream")
+        """Raise InputError if files of earlier steps were changed or removed since these wrote them."""
+        home, expected = self.folder / task.subject, task.depends_on.get("upstream")
+        if expected and not home.is_dir():
+            raise _changed(home, self.step.reads[0])
         for name in reversed(self.step.reads):
             store = self.store(task.subject, STEPS[name])
             found = store.stored()
@@ -532,9 +535,10 @@ def _out_of_memory() -> SubjectFault:
 
 
 def _changed(file: Path, step: str) -> InputError:
+    how = "changed" if file.exists() else "removed"
     return InputError(
         file,
-        f"changed since {step} wrote it; run again with --forcerun {step} "
+        f"{how} since {step} wrote it; run again with --forcerun {step} "
         "(a corrected mask belongs in the folder corrected beside the sheet)",
     )
 
