@@ -144,6 +144,56 @@ def test_a_folder_that_is_closed_to_the_user_is_told_without_a_traceback(monkeyp
     assert capsys.readouterr().err == "paravert draw_anatomies: Permission denied (out/sheet)\n"
 
 
+WITHOUT_INPUT = {"make_phantoms", "draw_anatomies", "train_levels", "write_dictionary"}
+WORDS = {"--subject": "S1", "--model-sha256": "0", "--fat-fraction": "linear", "--formats": "csv"}
+
+
+def words_of(command, path):
+    """Yield the words of a command with all options that are required, the inputs at one path."""
+    for option in typer.main.get_command(application(command)).params:
+        if option.required:
+            name = option.opts[0]
+            yield from [name] if name.startswith("--") else []
+            yield WORDS.get(name, str(path.parent / "out" if name == "--out" else path))
+
+
+def exit_code(words):
+    """Return the exit code of a command; exceptions that it leaves uncaught are raised."""
+    try:
+        return main(words)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize("where", ["nowhere", "file", "folder"])
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - WITHOUT_INPUT))
+def test_an_input_that_is_not_there_or_empty_is_told_without_a_traceback(
+    command, where, tmp_path, capsys
+):
+    if (command, where) == ("make_sheet", "folder"):
+        pytest.skip("an archive without images has a sheet without rows")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert exit_code([command, *words_of(command, tmp_path / where)]) in (1, 2)
+    assert f"{tmp_path / where}" in capsys.readouterr().err
+
+
+def test_validation_slices_that_are_not_there_are_told_without_a_traceback(tmp_path, capsys):
+    model, wrong = REPOSITORY / "models/synthetic.safetensors", tmp_path / "nowhere.parquet"
+    words = ["calibrate_network", "--model", model, "--validation", wrong, "--out", tmp_path / "m"]
+    assert exit_code([str(word) for word in words]) == 2
+    assert "nowhere.parquet: not a table of draw_anatomies" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["pretrain_network", "train_network", "train_levels", "train_axial_levels"]
+)
+def test_a_training_whose_model_to_write_is_a_folder_does_not_begin(command, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    assert exit_code([command, *words_of(command, tmp_path / "nowhere")]) == 2
+    assert "Invalid value for '--out'" in capsys.readouterr().err
+
+
 def test_the_overview_names_every_command(capsys):
     assert main(["--help"]) == 0
     told = capsys.readouterr().out

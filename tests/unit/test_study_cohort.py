@@ -392,3 +392,9 @@ def test_the_tables_are_made_from_the_content_of_the_ratings(tmp_path, gather):
         gather(["S1", "S2"], ratings=rate(tmp_path, f"S2 {verdict} - - f"))
         digests.add(plan.made_from(tmp_path / "cohort/ledger.parquet"))
     assert len(digests) == 2
+
+
+def test_a_file_of_ratings_that_is_not_there_is_told(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    with pytest.raises(InputError, match=r"nowhere.csv: may not be read"):
+        gather(["S1"], ratings=[tmp_path / "nowhere.csv"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import typer
 
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 # Our matrices are small, and OpenBLAS takes 0.05 s to start one thread per core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Waiting OpenMP threads sleep instead of spinning, and leave their cores to other processes, such as
@@ -60,9 +61,10 @@ def main(arguments: list[str]) -> int:
     empty, -h or --help prints the list of commands. A command that succeeds does not return: Typer
     raises SystemExit with code 0, and with code 2 for faulty options, 130 after Ctrl-C, 1 if nobody
     reads its output any more (closed pipe). Returns 0 after --help; 1 if a worker process died, a
-    disk is full or read-only, or access to a file is denied; 2 for a faulty input (InputError), an
-    unknown command, or no arguments. The list of commands goes to stdout, for an unknown command to
-    stderr like all messages. Other exceptions are not caught.
+    disk is full or read-only, access to a file is denied, or a file or folder is missing or the other
+    of the two; 2 for a faulty input (InputError), an unknown command, or no arguments. The list of
+    commands goes to stdout, for an unknown command to stderr like all messages. Other exceptions are
+    not caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
@@ -81,10 +83,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
     except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+        if error.errno not in NOT_WRITABLE and not isinstance(error, WRONG_PATH):
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(f"paravert {arguments[0]}: {os.strerror(error.errno)}{where}\n")
+        sys.stderr.write(f"paravert {arguments[0]}: {_told(error)}\n")
         return 1
     return 0
 
@@ -111,6 +112,12 @@ def application(command: str) -> "typer.Typer":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=command)(function)
     return app
+
+
+def _told(error: OSError) -> str:
+    """Return what the system refused, and the path, which errors of Arrow have in their text alone."""
+    path = error.filename2 or error.filename or error.args[-1]
+    return f"{os.strerror(error.errno or errno.ENOENT)} ({path})"
 
 
 def _run(command: str, *options: str) -> None:

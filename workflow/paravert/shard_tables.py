@@ -103,8 +103,8 @@ def read_shard_rows(path: Path) -> pa.Table:
     Shard table: Parquet file with the rows of one step for a group of subjects. Raises InputError
     if the file is missing or damaged, OSError if it may not be read.
     """
-    with _damage_told(path):
-        return pq.read_table(path)
+    with _damage_told(path), pq.ParquetFile(path) as file:  # no folder, as read_table takes
+        return file.read()
 
 
 @contextmanager

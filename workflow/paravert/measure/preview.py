@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import pyarrow.parquet as pq
 import typer
 from skimage.util import montage
 
@@ -28,6 +27,7 @@ from paravert.measure.labelled_stack import (
 )
 from paravert.measure.sagittal_picture import write_sagittal
 from paravert.network.find_levels import read_geometry
+from paravert.shard_tables import read_shard_rows
 from paravert.sheet import short_name
 from paravert.subject_folder import REVIEW_FOLDER, SubjectFolder
 
@@ -196,7 +196,7 @@ def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
     entry; nor has a stack or scan without any known one.
     """
     found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
-    for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():
+    for row in read_shard_rows(table).select(["subject", "stack", "slice", "level"]).to_pylist():
         if row["level"] is not None:
             found[row["subject"]][row["stack"]][row["slice"]] = row["level"]
     return {subject: dict(stacks) for subject, stacks in found.items()}

@@ -145,11 +145,12 @@ def calibrate_network(
     trained on other slices. The new files stand beside --out, with its name: .json (the card, with the
     new accuracy), .yaml (configuration that selects the model), .reliability.csv and .reliability.png.
     The weights stay the same; the list of training subjects (.split.csv), if there is one, is copied.
-    --out may be the model itself. Raises InputError if the model or its card is missing or faulty, or
-    if the card says that the model was trained on the table in --validation.
+    --out may be the model itself. Raises InputError if the model or its card is missing or faulty, if
+    --validation is not a table of draw_anatomies, or if the card says that the model was trained on it.
     """
     size_px = read_card(model).size_px
     card = json.loads(card_file(model).read_text(encoding="utf-8"))
+    seed_of(validation)  # refuses other files
     if file_sha256(validation) == card.get("data", {}).get("anatomies_sha256"):
         raise InputError(validation, f"{model.name} was trained on these people, expected others")
     device = training_device("cpu", threads)

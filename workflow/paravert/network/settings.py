@@ -16,7 +16,7 @@ from paravert.network.unet import Model, load_model
 from paravert.provenance import file_sha256
 
 # Options that the trainings share.
-OutModel = Annotated[Path, typer.Option(help="model to write (.safetensors)")]
+OutModel = Annotated[Path, typer.Option(help="model to write (.safetensors)", dir_okay=False)]
 TrainingThreads = Annotated[int, typer.Option(min=0, help="processor cores to use; 0: all")]
 
 

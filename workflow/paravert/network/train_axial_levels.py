@@ -202,7 +202,7 @@ def _cut(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 def train_axial_levels(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
-    out: Annotated[Path, typer.Option(help="model file to write (.safetensors)")],
+    out: Annotated[Path, typer.Option(help="model file to write (.safetensors)", dir_okay=False)],
     seed: Annotated[int, typer.Option(min=0, help="of the slices and first weights")] = 1,
     batches: Annotated[int, typer.Option(min=1, help="how many, of 32 slices each")] = 4000,
     minutes: Annotated[

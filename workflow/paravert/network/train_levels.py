@@ -62,7 +62,7 @@ HELD_OUT_SEED_STEP = 1000
 
 
 def train_levels(
-    out: Annotated[Path, typer.Option(help="model file to write (.safetensors)")],
+    out: Annotated[Path, typer.Option(help="model file to write (.safetensors)", dir_okay=False)],
     seed: Annotated[int, typer.Option(min=0, help="of the synthetic slices")] = 1,
     batches: Annotated[int, typer.Option(min=1, help="how many, of 8 slices each")] = 2400,
     minutes: Annotated[

@@ -126,13 +126,13 @@ def gather_cohort(
     }
     if subjects:
         metadata[IN_SHEET] = str(len({row["subject"] for row in rows}))
+    judged = read_ratings(ratings or ())
     files = [card_file(model), *(ratings or ())]
     cohort = plan.cohort_made_from(
         by_shard, by_scan, away, configuration, split_digest(model), files
     )
     made_from = plan.gathered_from(cohort, folder, by_shard)
     del people_sheet, rows, by_scan
-    judged = read_ratings(ratings or ())
     check_rule(judged, rating_rule)
     if judged:
         check_scans(judged, scans, _labels_digests(folder, by_shard))

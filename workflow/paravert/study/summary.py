@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow.parquet as pq
 import typer
 
 from paravert.errors import InputError
+from paravert.shard_tables import read_shard_rows
 from paravert.tables import REVIEW_FAILED
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,8 @@ def summary_of(ledger: Path) -> str:
 
 def _reasons(ledger: Path) -> tuple[list[str | None], int | None]:
     """Return the arguments of `summary_line`."""
-    rows = pq.read_table(ledger, columns=["subject", "reason"])
-    has_visits = "visit" in pq.read_schema(ledger).names
-    subjects = len(set(rows["subject"].to_pylist())) if has_visits else None
+    rows = read_shard_rows(ledger)
+    subjects = len(set(rows["subject"].to_pylist())) if "visit" in rows.column_names else None
     return rows["reason"].to_pylist(), subjects
 
 
