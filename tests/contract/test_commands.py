@@ -133,6 +133,8 @@ def test_every_number_has_a_least_value(command):
         told = [a for a in get_args(annotation) if isinstance(a, typer.models.ParameterInfo)]
         if told and {int, float} & {get_args(annotation)[0], *get_args(get_args(annotation)[0])}:
             assert told[0].min is not None, f"{command} {name}"
+            if name in ("workers", "threads") and not told[0].min:
+                assert "0: " in told[0].help, f"{command} does not tell what 0 {name} are"
 
 
 def test_a_folder_that_is_closed_to_the_user_is_told_without_a_traceback(monkeypatch, capsys):

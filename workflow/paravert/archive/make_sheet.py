@@ -67,7 +67,8 @@ def make_sheet(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="processes that read; one per core unless given")
+        int | None,
+        typer.Option(min=0, help="processes that read; 0: one per core, as if not given"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace a sheet that is there already")

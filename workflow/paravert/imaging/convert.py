@@ -64,7 +64,10 @@ def convert_dicom(
             help="label values of the files in column labels: name of a source, or a JSON table"
         ),
     ] = OWN.name,
-    workers: Annotated[int, typer.Option(min=0, help="subjects converted at the same time")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="subjects converted at the same time; 0: one, in this process"),
+    ] = 1,
 ) -> None:
     """Convert the images of a shard's subjects to checked NIfTI volumes, one file per stack.
 

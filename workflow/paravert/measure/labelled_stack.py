@@ -18,7 +18,9 @@ from paravert.tables import NOT_LABELLED, UNKNOWN
 SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
 SubjectsFolder = Annotated[Path, typer.Option(help="folder with a folder per subject")]
 OutTable = Annotated[Path, typer.Option(help="shard table to write")]
-Workers = Annotated[int, typer.Option(min=0, help="subjects processed at the same time")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="subjects processed at the same time; 0: one, in this process")
+]
 
 PER_SLICE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
 PER_STACK = ("row_spacing_mm", "column_spacing_mm")

@@ -81,14 +81,17 @@ def find_levels(
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
     out: Annotated[Path, typer.Option(help="shard table to write")],
     model: Annotated[
-        Path | None, typer.Option(help="model that names discs; none: sheet alone")
+        Path | None, typer.Option(help="model that names discs in sagittal series; none: not used")
     ] = None,
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model must have")] = "",
     axial_model: Annotated[
         Path | None, typer.Option(help="model that tells levels from the muscles; none: not used")
     ] = None,
     axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="subjects processed at the same time")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="subjects processed at the same time; 0: one, in this process"),
+    ] = 1,
 ) -> None:
     """Find the vertebral level of each slice.
 

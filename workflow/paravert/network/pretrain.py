@@ -63,7 +63,9 @@ def pretrain_network(
     out: OutModel,
     settings: Annotated[str, typer.Option(help=settings_help("pretrain_network"))],
     threads: TrainingThreads = 0,
-    workers: Annotated[int, typer.Option(min=0, help="processes that draw slices")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="processes that draw slices; 0: this one")
+    ] = 1,
 ) -> None:
     """Train a network on synthetic slices alone; write the model, its card and curves.
 

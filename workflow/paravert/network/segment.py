@@ -54,7 +54,9 @@ def segment_muscles(
     model: Annotated[Path, typer.Option(help="model file (.safetensors)")],
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model file must have")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="processor cores to use")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=0, help="processes, of one core each; 0: this one")
+    ] = 1,
     flip: Annotated[bool, typer.Option(help="segment each slice and its mirror image")] = True,
     neighbours_mm: Annotated[
         float, typer.Option(min=0, help="SD (mm) of the weight given to adjacent slices; 0: none")

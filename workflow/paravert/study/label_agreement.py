@@ -43,7 +43,9 @@ def compare_labels(
     first: Annotated[Path, typer.Option(help="Folder of all results with the first labels.")],
     second: Annotated[Path, typer.Option(help="Folder of all results with the second labels.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read label maps.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read label maps; 0: this one.")
+    ] = 1,
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
