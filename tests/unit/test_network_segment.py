@@ -127,9 +127,9 @@ def test_a_file_that_is_no_model_is_told(tmp_path):
         load_model(path)
 
 
-def test_a_subject_whose_folder_was_deleted_is_not_analysed_without_a_slice(cohort, model_file):
+def test_a_subject_whose_images_were_deleted_is_not_analysed_without_a_slice(cohort, model_file):
     shutil.rmtree(cohort.parent / "subjects/S1/image")
-    with pytest.raises(InputError, match="S1: its converted images are gone; run again with"):
+    with pytest.raises(InputError, match=r"removed since convert_dicom wrote it; run again with"):
         segmented(cohort, model_file)
 
 

@@ -83,9 +83,12 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
     except OSError as error:
-        if error.errno not in NOT_WRITABLE and not isinstance(error, WRONG_PATH):
+        given = isinstance(error, WRONG_PATH) and _path_of(error) in arguments
+        if error.errno not in NOT_WRITABLE and not given:
             raise
-        sys.stderr.write(f"paravert {arguments[0]}: {_told(error)}\n")
+        sys.stderr.write(
+            f"paravert {arguments[0]}: {os.strerror(error.errno or 0)} ({_path_of(error)})\n"
+        )
         return 1
     return 0
 
@@ -114,10 +117,8 @@ def application(command: str) -> "typer.Typer":
     return app
 
 
-def _told(error: OSError) -> str:
-    """Return what the system refused, and the path, which errors of Arrow have in their text alone."""
-    path = error.filename2 or error.filename or error.args[-1]
-    return f"{os.strerror(error.errno or errno.ENOENT)} ({path})"
+def _path_of(error: OSError) -> str:
+    return str(error.filename2 or error.filename or error.args[-1])
 
 
 def _run(command: str, *options: str) -> None:

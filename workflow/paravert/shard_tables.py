@@ -93,7 +93,7 @@ def _made_from(metadata: dict[bytes, bytes]) -> str | None:
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:
-    with _damage_told(path):
+    with damage_told(path):
         return pq.read_schema(path).metadata or {}
 
 
@@ -103,19 +103,20 @@ def read_shard_rows(path: Path) -> pa.Table:
     Shard table: Parquet file with the rows of one step for a group of subjects. Raises InputError
     if the file is missing or damaged, OSError if it may not be read.
     """
-    with _damage_told(path), pq.ParquetFile(path) as file:  # no folder, as read_table takes
+    with damage_told(path), pq.ParquetFile(path) as file:  # no folder, as read_table takes
         return file.read()
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """Raise InputError if a Parquet file is missing or damaged.
+def damage_told(path: Path) -> Iterator[None]:
+    """Raise InputError if the Parquet file at path is missing or damaged, as the block of `with` finds.
 
-    Arrow raises OSError without errno for a damaged footer.
+    Other errors of the system, such as a denied access, stay OSError; Arrow raises one without errno
+    for a damaged footer.
     """
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(path, "no such file, expected the table of a step") from None
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -205,10 +205,6 @@ def found_model(configured):
     return path
 
 
-def trained_model(training):
-    return "{}/models/{}.safetensors".format(RESULTS, config[training]["name"])
-
-
 def kept(files):
     """Return output files, of which earlier ones are kept until the job is done, and if it fails.
 
@@ -232,7 +228,7 @@ def start_model(training):
     if not Path(path).is_file():
         fault = f"no such file, neither in {os.getcwd()} nor in {SHIPPED}"
         raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
-    own = trained_model(training)
+    [own] = model_files(config[training]["name"], "safetensors")
     if os.path.exists(own) and os.path.samefile(path, own):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
         raise FaultyInput(f"{training}.start_from: {fault}; give the new model another name")

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.shard_tables import damage_told
 from paravert.study.scans import scan_keys
 from paravert.tables import VISIT, Table, whole_file
 
@@ -33,11 +34,13 @@ def read_frame(
     read; None reads all. If subject is among them and the table has a column visit, visit is read
     too. filters: conditions on rows (column, operator, value) that must all hold, as in
     pandas.read_parquet; None reads all rows. The columns muscle, side and sex are ordered
-    categories with all values that they can have.
+    categories with all values that they can have. Raises InputError if the file is missing or damaged.
     """
     file = cohort / f"{table.name}.parquet"
-    names = columns and _with_visit(columns, pq.read_schema(file))
-    frame = with_ordered_categories(pd.read_parquet(file, columns=names, filters=filters))
+    with damage_told(file):
+        names = columns and _with_visit(columns, pq.read_schema(file))
+        found = pd.read_parquet(file, columns=names, filters=filters)
+    frame = with_ordered_categories(found)
     keys = [key for key in (table.keys[0], VISIT.name, *table.keys[1:]) if key in frame]
     return frame.sort_values(keys, ignore_index=True)
 
@@ -48,8 +51,12 @@ def _with_visit(columns: Sequence[str], schema: pa.Schema) -> list[str]:
 
 
 def read_metadata(file: Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none."""
-    found = pq.read_schema(file).metadata or {}
+    """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none.
+
+    Raises InputError if the file is missing or damaged.
+    """
+    with damage_told(file):
+        found = pq.read_schema(file).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
@@ -60,10 +67,12 @@ def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator
     subject among them; visit is read too if the table has it. The columns muscle, side and sex are
     ordered categories, as in `read_frame`. Each part is about one row group of the Parquet file, which
     limits the memory needed. A part may have no rows; an empty table yields one such part. Raises
-    ValueError if the rows of a scan would be in two parts, because those of others lie between them.
+    InputError if the file is missing or damaged, ValueError if the rows of a scan would be in two
+    parts, because those of others lie between them.
     """
     kept, done = None, set()
-    with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
+    path = cohort / f"{table.name}.parquet"
+    with damage_told(path), pq.ParquetFile(path) as file:
         columns = _with_visit(columns, file.schema_arrow)
         keys = scan_keys(columns)
         for number in range(file.num_row_groups):

@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import typer
 
+from paravert.errors import InputError
 from paravert.outputs import EXPORTS
 from paravert.tables import whole_file
 
@@ -47,8 +48,9 @@ def export_tables(
     number or an empty text in Stata and SPSS. Lists are joined by spaces. CSV is written in parts, with
     a datapackage.json that describes it; a table for Stata or SPSS is held in memory. Stata and SPSS
     files have labels with meaning and unit, value labels, and notes with the provenance of the run.
+    Raises InputError if the folder has no datapackage.json of gather_cohort.
     """
-    package = json.loads((cohort / "datapackage.json").read_text(encoding="utf-8"))
+    package = _read_package(cohort / "datapackage.json")
     provenance = {name: package[name] for name in PROVENANCE}
     for name in formats:
         folder, suffix = out / name, EXPORTS[name]
@@ -61,6 +63,14 @@ def export_tables(
                     _write_labelled(draft, source, resource, provenance)
         if name == "csv":
             _write_package(folder / "datapackage.json", package)
+
+
+def _read_package(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = f"may not be read ({error}), expected the description of gather_cohort"
+        raise InputError(path, told) from None
 
 
 # --- CSV -----------------------------------------------------------------------------------------

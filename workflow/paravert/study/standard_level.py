@@ -52,7 +52,7 @@ class StandardLevel:
 
         A property; False without subjects. If it is False, means over all slices are compared.
         """
-        return self.n_covered > 0 and self.n_covered >= LEAST_COVERED * self.n_subjects
+        return _enough(self.n_covered, self.n_subjects)
 
     @property
     def shown(self) -> str:
@@ -135,13 +135,20 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
     return StandardLevel(name, muscles["subject"].nunique(), at_level.nunique(), covered)
 
 
-def share_with(data: pd.DataFrame, column: str) -> float:
-    """Return the fraction (0 to 1) of subjects with a known value in a column; 0 without subjects.
+def too_few(known: int, subjects: int) -> str:
+    """Return a note if too few subjects have a value at the standard level; "" if enough have.
 
-    data: column subject, and the named one.
+    known: number of subjects with a value there; enough are LEAST_COVERED (80 %) of subjects, the number
+    of all, and at least one.
     """
-    known = data.loc[data[column].notna(), "subject"].nunique()
-    return known / max(1, data["subject"].nunique())
+    if _enough(known, subjects):
+        return ""
+    have = subjects_have(known, subjects)
+    return f"{have} a value at that level, expected {100 * LEAST_COVERED:.0f} %"
+
+
+def _enough(known: int, subjects: int) -> bool:
+    return known / max(1, subjects) >= LEAST_COVERED
 
 
 def subjects_have(known: int, subjects: int) -> str:

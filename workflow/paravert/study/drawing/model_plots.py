@@ -1,6 +1,7 @@
 """Figures of the models: adjusted means, and differences between sites and scanners."""
 
 import textwrap
+from collections.abc import Callable
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -103,9 +104,7 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     of the table, and name, such as "site: Ulm against Berlin".
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
-    named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
-    named += " against " + known["reference"].astype(str)
-    known["name"] = named
+    known["name"] = [_name(row, str) for row in known.itertuples()]
     sizes = known.groupby(["factor", "name"], sort=False)["n_category"].max()
     kept = sizes.astype(float).nlargest(MOST_CATEGORIES).index.get_level_values("name")
     return known[known["name"].isin(kept)].reset_index(drop=True)
@@ -132,15 +131,17 @@ def draw_site_effects(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figu
         row[1].set_xlabel(label.replace(FAT_FRACTION, fat_name))
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 
 def _label(row: tuple) -> str:
     """Return what stands beside a row of the figure, in lines. row: of `site_effect_points`."""
-    names = (short_name(str(name), NAME_LETTERS) for name in (row.category, row.reference))
-    return textwrap.fill(f"{row.factor.replace('_', ' ')}: {' against '.join(names)}", NAME_WIDTH)
+    return textwrap.fill(_name(row, lambda name: short_name(str(name), NAME_LETTERS)), NAME_WIDTH)
+
+
+def _name(row: tuple, short: Callable[[object], str]) -> str:
+    return f"{row.factor.replace('_', ' ')}: {short(row.category)} against {short(row.reference)}"
 
 
 def _effect_panel(axes: Axes, own: pd.DataFrame, labels: dict[str, str], neutral: float) -> None:
