@@ -258,13 +258,21 @@ def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, ste
     assert by_subject["S2"].status == "analysed"
 
 
-def test_a_subject_whose_folder_was_removed_is_told_with_the_step_to_repeat(tmp_path, run):
+@pytest.mark.parametrize("removed", ["S2", "S2/image"])
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_subject_whose_folder_was_removed_is_told_with_the_step_to_repeat(
+    tmp_path, run, removed, stages
+):
     run("S1", "S2")
-    shutil.rmtree(tmp_path / "subjects/S2")
+    shutil.rmtree(tmp_path / "subjects" / removed)
     table = tmp_path / "convert.parquet"
     paths = {"folder": tmp_path / "subjects", "out": tmp_path / "preview.parquet"}
-    with pytest.raises(InputError, match=r"S2: removed since .* --forcerun convert_dicom"):
-        shards.work_after(table, "draw_preview", lambda task, scratch: Product([]), **paths)
+    work = shards.work_after if stages == 1 else shards.overlapped_after
+    work_stages = [lambda task, *others: Product([])] * stages
+    with pytest.raises(
+        InputError, match=rf"{removed}.*: removed since .* --forcerun convert_dicom"
+    ):
+        work(table, "draw_preview", *work_stages, **paths)
 
 
 def test_records_hold_no_path_outside_the_subject(run, tmp_path):
