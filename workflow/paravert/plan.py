@@ -215,7 +215,8 @@ def _settings_of(
 def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
     """Return {subject: {"n_lumbar": number}} of subjects with other than five lumbar vertebrae.
 
-    rows: {subject: row of the subject sheet as {column: text}}.
+    rows: {subject: row of the subject sheet as {column: text}}. The column n_lumbar is read; empty or
+    absent means five (`lumbar_count`). Raises ValueError if it is not a whole number.
     """
     counts = {subject: lumbar_count(row) for subject, row in rows.items()}
     return {subject: {N_LUMBAR: n} for subject, n in counts.items() if n != USUAL_LUMBAR}
@@ -277,9 +278,10 @@ def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | N
 def subjects_away(
     plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
 ) -> set[str]:
-    """Return the subjects of a plan whose images are missing or may not be read (`images_away`).
+    """Return the scans of a plan whose images are missing or may not be read (`images_away`).
 
-    plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}.
+    plan: {shard: names of its scans}, from `shard_plan`. rows: {name of a scan: its row of the subject
+    sheet as {column: text}}, with every scan of the plan.
     """
     return {name for names in plan.values() for name in names if images_away(rows[name])}
 

@@ -131,12 +131,12 @@ def work_after(
     file of the table, in order of subject. workers: number of worker processes, to which `do` is
     pickled; 0 computes in this process. settings: JSON-able, what results depend on besides the
     previous step. applies: function of a subject's name that returns whether its result depends on
-    `settings`; None if every result does. own: {subject: settings on which its result alone depends},
-    whatever `applies` returns. files: {subject: path of a further input file, "" for none}; its size
-    and time count as a setting. away: subjects whose images are away. While the file of one of these
-    cannot be read either, a stored result that was made from the same result of the previous step is
-    kept, even if settings changed; otherwise `do` runs. besides: {step: shard table} of the steps in
-    `Step.besides`; their results count as settings.
+    `settings`; None if every result does. own: {subject: settings on which its result alone depends}.
+    files: {subject: path of a further input file, "" for none}; its size and time count as a setting.
+    away: subjects whose images are away. While the file of one of these cannot be read either, a stored
+    result that was made from the same result of the previous step is kept, even if settings changed;
+    otherwise `do` runs. besides: {step: shard table} of the steps in `Step.besides`; their results
+    count as settings. own, files and besides count whatever `applies` returns.
 
     The fingerprint of a result is a digest of the step's name and version, the previous step's result
     and all these settings. A subject whose stored result has the same fingerprint and unchanged files

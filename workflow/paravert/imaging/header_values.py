@@ -290,9 +290,11 @@ def _items_of(data: Dataset, keyword: str) -> list[Dataset]:
 def patient_readings(data: Dataset) -> tuple[Readings, ...]:
     """Return the readings of PatientID, PatientName and PatientBirthDate: one set of texts for each.
 
-    data: data set of a file. Readings of a value: the texts that its bytes give in each character
-    encoding that DICOM defines; empty if unknown. Of a name, each component group is a text, in
-    upper case. Some archives declare a wrong encoding or none, so that one name has two forms.
+    data: data set of a file, of which these values were not accessed yet: pydicom converts them at the
+    first access, and of a converted one only the text in the declared encoding is returned. Readings of
+    a value: the texts that its bytes give in each character encoding that DICOM defines; empty if
+    unknown. Of a name, each component group is a text, in upper case. Some archives declare a wrong
+    encoding or none, so that one name has two forms.
     """
     return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
 

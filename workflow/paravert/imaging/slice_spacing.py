@@ -221,7 +221,7 @@ def missing_between(gap_mm: float, spacing_mm: float) -> int:
     """Return how many slices are missing between two slices.
 
     gap_mm: distance of the two slices. spacing_mm: distance of neighbouring slices elsewhere. A gap
-    of n spacings, within 5 % of one, lacks n - 1 slices; 0 if it is no such multiple.
+    of n spacings (n from 1), within 5 % of one, lacks n - 1 slices; any other gap gives 0.
     """
     steps = round(gap_mm / spacing_mm)
     even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm

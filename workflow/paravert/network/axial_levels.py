@@ -81,9 +81,10 @@ def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevel
     the middle of the slices, by the network's probabilities; level and SD are the posterior mean and
     SD, the SD with 0.15 levels (PERSON_SD, an error common to all slices) added as root of the sum of
     squares. evidence: the network's prediction for each slice, in any order. affines: of the same
-    slices in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. most_sd: 0.3
-    levels (MOST_AXIAL_SD). NaN for a slice more than about 60 mm (BEYOND_MM) beyond those with muscles,
-    or whose level is outside -1 to 8 (T11 to S3), and for all slices if none shows a muscle.
+    slices in the same order, (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm. The result
+    has most_sd 0.3 levels (MOST_AXIAL_SD). NaN for a slice more than about 60 mm (BEYOND_MM) beyond
+    those with muscles, or whose level is outside -1 to 8 (T11 to S3), and for all slices if none shows
+    a muscle.
     """
     shown = ~np.isnan(evidence.middle[:, 0])
     if not shown.any():

@@ -137,9 +137,9 @@ def read_samples(
 
 
 def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:
-    """Return a manual mask with predicted labels added for the muscles that it does not contain.
+    """Return a manual mask with predicted labels added for muscles that no mask of the subject contains.
 
-    image: a stack, of any intensity scale. truth: its manual mask, labels 0-8. drawn: bool (8,),
+    image: a stack, of any intensity scale. truth: its manual mask, uint8, labels 0-8. drawn: bool (8,),
     whether any mask of the subject contains the label; entry k is of label k + 1 (anatomy.LABELS).
     finder: predicts the others; they are cleaned (`cleaned`) and added where the mask is background, in
     slices with at least one manual label. Returns a new volume of uint8 on the same grid.

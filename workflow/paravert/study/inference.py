@@ -178,8 +178,10 @@ class FittedModel:
         low_95, high_95 (on the scale of the link: unit of the outcome, or log odds), p_value (NaN for
         intercepts and splines), n_subjects, n_sex (for an intercept the subjects of the sex whose mean
         it is, for a difference of the sexes those of the smaller one; other terms lack this key),
-        n_category and n_reference (subjects of a category and of the reference), n_rows, note. A model that
-        was not fitted has one dict with outcome, model, family and note only.
+        n_category and n_reference (subjects of a category of a covariate other than sex, and of its
+        reference; other terms lack these keys), n_rows, note. n_subjects and n_rows are of the model,
+        n_sex, n_category and n_reference of the term's muscle. A model that was not fitted has one dict
+        with outcome, model, family and note only.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
@@ -220,7 +222,9 @@ class FittedModel:
         standard_error (of odds ratios that of the logarithm), p_value, n_subjects, n_sex (subjects of
         the smaller sex, where both are compared), note. p_holm and tests_in_family are missing;
         `corrected` adds them. families: planned questions; those without this outcome are skipped. A
-        comparison that is impossible has a note in place of muscle, label and numbers of the estimate.
+        comparison that is impossible has a note and lacks the keys muscle, label and those of the
+        estimate. muscle is "" where groups of muscles are compared. A model that was not fitted has one
+        dict per family with outcome, model, family and note only.
         """
         rows = []
         for family in families:

@@ -23,10 +23,11 @@ LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
 class _Column:
     """The slices of one subject with known level, along the vertebral column from cranial to caudal.
 
-    parallel: (slices,), equal for parallel slices, whose positions can be compared: number of the stack,
-    0 for all transverse slices. level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
-    (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
-    (slices, 8), why they are unknown; None where known.
+    parallel: (slices,), equal for parallel slices, whose positions can be compared: number of the
+    stack, 0 for all transverse slices. level: (slices,), level_position of the table slices (1.0 mid
+    L1). position_mm, slab_mm: (slices,), as in that table. area, fat: (slices, 8), csa_mm2 and
+    fat_fraction of each label; NaN is unknown. area_reason, fat_reason: (slices, 8), why they are
+    unknown; None where known.
     """
 
     parallel: np.ndarray
@@ -95,9 +96,10 @@ class _Column:
     def volumes_ml(self, first: float, last: float) -> np.ndarray | None:
         """Return the volume (ml) of label values 1 to 8 between two levels, (8,); None if not covered.
 
-        first, last: levels, first the cranial one. NaN for a label of unknown area in a slice that
-        is used. Not covered: slices in between are more than 30 mm apart, or an end is more than
-        half a slab (at least 2.5 mm) beyond the outermost slice.
+        first, last: levels as numbers, such as 3.5 for L3/4, first the cranial one. NaN for a label of
+        unknown area in a slice that is used. Not covered: neighbouring slices are more than 30 mm apart
+        anywhere between the levels, or an end is more than half a slab (at least 2.5 mm) beyond the
+        outermost slice.
         """
         start, stop = self.place_mm(np.array([first, last]))
         half = np.maximum(self.slab_mm[[0, -1]], NEAREST_MM) / 2

@@ -30,7 +30,10 @@ BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 
 @dataclass(frozen=True)
 class Body:
-    """The body of one phantom volunteer, in LPS mm with mid L3 at z = 0.
+    """The body of one phantom volunteer, in LPS mm.
+
+    Mid L3 is at z = 0, the spine's axis at x = 0 in mid L1 and mid L5, its foremost point at y = 0
+    (`Spine.middle` gives the axis at each level).
 
     volunteer: sex, age, height, weight, muscle areas and fat fractions. spine: its axis. contrast:
     MR signal of its tissues. parts: tubes filled with a tissue, in painting order: later ones
@@ -73,11 +76,11 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Return the body of a phantom volunteer: tubes filled with tissues, in LPS mm with mid L3 at z = 0.
+    """Return the body of a phantom volunteer: tubes filled with tissues, in LPS mm.
 
-    volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how the body
-    differs from the phantoms (atrophy, shapes, traces of operations). A pure function of its
-    arguments; the last four bodies are cached.
+    volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how the body differs
+    from the phantoms (atrophy, shapes, traces of operations). `Body` has the origin. A pure function of
+    its arguments; the last four bodies are cached.
     """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(

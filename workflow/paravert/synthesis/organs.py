@@ -22,7 +22,8 @@ def organs(
 ) -> Iterator[BodyPart]:
     """Yield the body parts of bowel, liver, spleen, pancreas and kidneys.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap; these replace only tissues of the abdominal
     cavity (CAVITY) and of their own rims. spine: axis along which they lie. trunk: size of the abdomen.
     rng: random shapes and positions. kidneys: shift from the usual place of the left, then of the right
@@ -194,7 +195,8 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of aorta, vena cava, iliac vessels, ureters and small vessels.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap, ureters and small vessels only visceral
     fat. spine: axis along which they lie. trunk: size of the abdomen. rng: random sizes and
     positions.

@@ -28,7 +28,7 @@ class Spine:
 
     scale: size relative to the reference man of 178 cm. bend_mm: distance of mid L1 behind the
     foremost point of the lordosis (level 3.4). sway_mm: largest lateral deviation between L1 and
-    L5, positive to the left.
+    L5, positive to the left. Both are of this body, not to be multiplied by scale.
     """
 
     scale: float

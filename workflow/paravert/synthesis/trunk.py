@@ -80,7 +80,8 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
     """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. trunk: its size. spine: axis along which
     they lie. muscles: {label value: tube}, at least 5 to 8 (erector spinae and multifidus), which
     skin and fat cover; others are not used.
@@ -211,7 +212,8 @@ LATISSIMUS_LEVELS = (0.6, 2.9)
 def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
     """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap; these do not replace the muscles of
     `anatomy.LABELS`. spine: axis along which they lie. rng: random positions. hip: position of the
     iliac wings and thickness of the iliacus.

@@ -39,7 +39,8 @@ def spinous_tip_mm(level: float) -> float:
 def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of vertebrae T11 to L5, their joints, ligaments and discs, and sacrum.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
     random asymmetry of the facet joints.
     """
@@ -218,7 +219,8 @@ FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
 def foramina(spine: Spine) -> Iterator[BodyPart]:
     """Yield the body parts of the fat in the intervertebral foramina, left and right.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     spine: axis along which they lie.
     """
     left = spline(np.array(FORAMEN_FAT, float), 40)
@@ -231,7 +233,8 @@ def foramina(spine: Spine) -> Iterator[BodyPart]:
 def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of epidural fat, dural sac, cord, cauda equina and nerve roots.
 
-    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Body part: a tube filled with one tissue, some with a rim of another (`BodyPart.rim`), in coordinates
+    of the body (LPS, mm, mid L3 at z = 0).
     Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
     random end of the cord, and positions and sizes of the roots of the cauda equina.
     """

@@ -178,13 +178,13 @@ def fat_points(
     """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
     subjects: the cohort table `subjects`, one scan per subject. at_level: from
-    `standard_level.both_sides_at_level`; None only if the level is not used. level: vertebra or
-    disc at which scans are compared, used if at least 80 % of the subjects have it; default: none.
-    Columns: level (its name, if it is used, and "all slices"), muscle (or "all"), sex (F, M,
-    unknown), subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of
-    that sex and known age whose fat fraction (of that level and muscle) is unknown; and of a
-    straight line in age (least squares, per level, muscle and sex) fitted, low_95, high_95 at the
-    subject's age, slope_per_year, slope_low_95, slope_high_95; null with fewer than
+    `standard_level.both_sides_at_level`; None only if the level is not used. level: vertebra or disc at
+    which scans are compared, used if at least 80 % of the subjects have it; default: none. Columns:
+    level (its name, if it is used, and "all slices"), muscle (or "all"), sex (F, M, unknown), subject,
+    age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and known age
+    whose fat fraction (of that level and muscle) is unknown; and of a straight line in age (least
+    squares, per level, muscle and sex) fitted, low_95, high_95 (the mean at the subject's age and its
+    95 % confidence interval), slope_per_year, slope_low_95, slope_high_95; null with fewer than
     MIN_SUBJECTS_FOR_LINE (5) subjects or if all have one age.
     """
     known = subjects.loc[subjects["age_years"].notna()]
