@@ -246,11 +246,12 @@ def split_digest(model: Path) -> str:
 
 
 def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
-    """Write the list of a model's training and validation subjects beside the model file (.split.csv).
+    """Write the list of a model's training and validation subjects beside the model file.
 
-    Columns: subject, part (training or validation); a line per subject. An older list is replaced. model:
-    the model file. training: names of its training subjects; the caller includes those of its starting
-    model (`learnt_from`). validation: names of its validation subjects.
+    own.safetensors gets own.split.csv. Columns: subject, part (training or validation); a line per
+    subject. An older list is replaced. model: the model file. training: names of its training subjects;
+    the caller includes those of its starting model (`learnt_from`). validation: names of its validation
+    subjects.
     """
     with split_file(model).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -338,9 +338,9 @@ def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
 class Limits:
     """Bias and Bland-Altman limits of agreement of two measurements, in their unit; NaN if undefined.
 
-    bias: mean difference. sd: standard deviation of the differences (n - 1). lower, upper: limits
-    of agreement, bias -+ 1.96 sd. bias_error, limit_error: half widths of the 95 % intervals of the
-    bias, and of each limit.
+    bias: mean of the differences measured - truth (`limits_of_agreement`). sd: standard deviation of
+    the differences (n - 1). lower, upper: limits of agreement, bias -+ 1.96 sd. bias_error,
+    limit_error: half widths of the 95 % intervals of the bias, and of each limit.
     """
 
     bias: float

@@ -142,9 +142,11 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the description of the cohort as text: a row per variable and level, a column per sex.
 
-    table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest), of one subject
-    the value. The last column, Missing, has the number of subjects (of all sexes) without a value; it is
-    left out if the rows of all sexes are blank (`for_sharing`). Empty without subjects.
+    table: from `describe.cohort_description`. Index: Variable, text such as "Multifidus, CSA at L3/4,
+    mm²". Headings: such as "Women (n = 12)". Cells: mean ± SD (lowest to highest), of one subject the
+    value, a dash without values. The last column, Missing, has the number of subjects (of all sexes)
+    without a value; it is left out if the rows of all sexes are blank (`for_sharing`). Empty without
+    subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
