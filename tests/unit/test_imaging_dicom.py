@@ -116,6 +116,23 @@ def test_header_facts_are_those_of_the_series(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "manufacturer"),
+    [
+        ("TOSHIBA_MEC", "Toshiba"),
+        ("CANON_MEC", "Canon"),
+        ("UIH", "United Imaging"),
+        ("GEHC", "GE"),
+        ("GE MEDICAL SYSTEMS", "GE"),
+        ("General Imaging Gems", "other"),
+        ("", None),
+    ],
+)
+def test_the_manufacturer_is_known_by_the_names_that_scanners_write(tmp_path, told, manufacturer):
+    write_series(tmp_path, Plan(slices=1), edit=values(Manufacturer=told))
+    assert read_dicom(tmp_path).header["manufacturer"] == manufacturer
+
+
+@pytest.mark.parametrize(
     ("keyword", "fact", "implausible", "plausible"),
     [
         ("EchoTime", "echo_time_ms", (0, -5, 5001, 1e10, 1e300), (0.02, 1200)),

@@ -23,7 +23,7 @@ from paravert.subject_folder import (
 VERSIONS = {
     "make_phantoms": 2,
     "draw_anatomies": 2,
-    "convert_dicom": 7,
+    "convert_dicom": 8,
     "pretrain_network": 6,
     "train_network": 2,
     "train_levels": 1,

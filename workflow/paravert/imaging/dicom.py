@@ -44,6 +44,8 @@ MANUFACTURERS = (
     "Neusoft",
     "Bruker",
 )
+# Names that scanners write in place of these.
+SHORT_NAMES = {"GEHC": "GE", "UIH": "United Imaging"}
 OTHER_MANUFACTURER = "other"
 
 
@@ -172,5 +174,12 @@ def _common(values: Sequence) -> object | None:
 def _manufacturer(told: str) -> str | None:
     if not told:
         return None
-    known = (m for m in MANUFACTURERS if re.search(rf"\b{m}\b", told, re.IGNORECASE))
+    names = {name: name for name in MANUFACTURERS} | SHORT_NAMES
+    # Scanners also write TOSHIBA_MEC and CANON_MEC.
+    around = "(?<![A-Z]){}(?![A-Z])"
+    known = (
+        maker
+        for name, maker in names.items()
+        if re.search(around.format(name), told, re.IGNORECASE)
+    )
     return next(known, OTHER_MANUFACTURER)
