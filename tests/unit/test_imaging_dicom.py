@@ -92,6 +92,8 @@ def test_a_sagittal_series_is_used_if_all_slices_have_one_frame_of_reference(
         ("120Y", 90),
         ("121Y", None),
         ("999Y", None),
+        ("000Y", None),
+        ("000D", None),
         ("", None),
     ],
 )

@@ -127,7 +127,7 @@ class Header:
         header (never None for a deflated file).
     declared_frames: NumberOfFrames (0028,0008), also if implausible.
     sex: "F", "M" or None, from (0010,0040).
-    age_years: from PatientAge (0010,1010); ages above 90 are set to 90.
+    age_years: from PatientAge (0010,1010); ages above 90 are set to 90; 0 is unknown.
     field_strength_t: MagneticFieldStrength (0018,0087) in tesla.
     manufacturer: (0008,0070).
     """
@@ -341,9 +341,9 @@ def _sex(told: str) -> str | None:
 
 
 def _age_years(told: str) -> float | None:
-    """Return an age such as 042Y or 018M (VR AS) in years, at most 90; unknown is None."""
+    """Return an age such as 042Y or 018M (VR AS) in years, at most 90; None if unknown or 0."""
     per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
     if len(told) != 4 or not told.isascii() or not told[:3].isdigit() or told[3] not in per_year:
         return None
     age = within(int(told[:3]) / per_year[told[3]], AGE_RANGE_YEARS)
-    return None if age is None else min(age, OLDEST_AGE_YEARS)
+    return min(age, OLDEST_AGE_YEARS) if age else None  # 0 stands where identities were removed
