@@ -132,7 +132,7 @@ def _alike(examinations: Sequence[Examination]) -> list[Examination]:
         tuple(
             Candidate((), text, sequence, accepted)
             for text, sequence, accepted in sorted(
-                (c.description.lower(), c.sequence, c.accepted) for c in candidates
+                (_lower(c.description), c.sequence, c.accepted) for c in candidates
             )
         )
         for candidates in examinations
@@ -140,8 +140,13 @@ def _alike(examinations: Sequence[Examination]) -> list[Examination]:
 
 
 def _pattern(candidate: Candidate) -> str:
-    escaped = SPECIAL.sub(r"\\\1", candidate.description.lower())
+    escaped = SPECIAL.sub(r"\\\1", _lower(candidate.description))
     return f"^{escaped}$"
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case; the Turkish İ stays, as re.IGNORECASE does not match it with two letters."""
+    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
 
 
 def _most_frequent(sequences: Counter[str]) -> str:
