@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from paravert.archive.assessment import Candidate
 from paravert.archive.descriptions import as_configuration, chosen_series, propose
 
-NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*", "T2 İNCE")
+NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*", "T2 İNCE", '"\U00020bb7"')
 
 
 def examination(*descriptions, accepted=True):

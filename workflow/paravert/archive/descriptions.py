@@ -178,10 +178,19 @@ def as_configuration(proposal: Proposal) -> str:
         counts = (
             f"{pattern.sequence}; settles {pattern.settles} more subjects, {pattern.alone} alone"
         )
-        lines.append(f"    - {json.dumps(pattern.text)} # {counts}; {pattern.subjects} have it")
+        lines.append(f"    - {_quoted(pattern.text)} # {counts}; {pattern.subjects} have it")
     if proposal.others:
         lines.append("# Other axial series of these subjects:")
     for pattern in proposal.others:
         counts = f"{pattern.sequence}; {pattern.alone} settled alone; {pattern.subjects} have it"
-        lines.append(f"#   - {json.dumps(pattern.text)} # {counts}")
+        lines.append(f"#   - {_quoted(pattern.text)} # {counts}")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text in double quotes as YAML reads it; of letters above U+FFFF JSON makes pairs."""
+    escaped = (
+        json.dumps(letter)[1:-1] if letter <= "\uffff" else f"\\U{ord(letter):08x}"
+        for letter in text
+    )
+    return f'"{"".join(escaped)}"'
