@@ -310,3 +310,10 @@ def save_nifti(file, array, affine, order=(0, 1, 2), flips=(False, False, False)
     file.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, file)
     return file
+
+
+def of_macos(file: Path) -> Path:
+    """Write what macOS adds to a file that it copies to a disk of another system."""
+    beside = file.with_name(f"._{file.name}")
+    beside.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(99))
+    return beside

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from damaged_nifti import change_content, emptied
-from dicom_writer import Plan, labels_phantom, plan_affine, turn
+from dicom_writer import Plan, labels_phantom, of_macos, plan_affine, turn
 from imaging_cases.case import (
     DISCS,
     OBLIQUE,
@@ -96,6 +96,14 @@ FITTING = (
     good(
         "other files in the folder of masks",
         together(with_mask(mask(name="masks/mask.nii.gz")), lambda home: _note(home)),
+        truth="masks",
+    ),
+    good(
+        "a file of macOS in the folder of masks",
+        together(
+            with_mask(mask(name="masks/mask.nii.gz")),
+            lambda home: of_macos(home / "masks/mask.nii.gz"),
+        ),
         truth="masks",
     ),
     good(

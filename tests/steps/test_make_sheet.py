@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
-from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
+from dicom_writer import Plan, of_macos, save, slice_dataset, uid, write_enhanced, write_nifti
 from nobody import as_nobody
 from paravert.__main__ import main
 from paravert.archive import index
@@ -899,6 +899,13 @@ def test_nifti_files_that_do_not_match_the_pattern_are_counted(tmp_path, caplog)
         told = made(archive, tmp_path, nifti="{subject}_T2.nii.gz")
     assert len(told.sheet) == 1
     assert "2 NIfTI files ignored: not of the pattern of --nifti" in caplog.text
+
+
+def test_files_of_macos_are_no_images(tmp_path):
+    archive = tmp_path / "archive"
+    of_macos(write_nifti(archive / "1/2.nii.gz", Plan()))
+    told = made(archive, tmp_path, nifti="{subject}/{visit}.nii.gz")
+    assert [row["images"] for row in told.sheet] == ["archive/1/2.nii.gz"]
 
 
 @pytest.mark.parametrize("pattern", ["{person}/x.nii.gz", "scan.nii.gz"])

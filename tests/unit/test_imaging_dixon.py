@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_writer import (
     Plan,
     labels_phantom,
+    of_macos,
     phantom,
     store,
     write_enhanced,
@@ -278,6 +279,7 @@ def test_files_in_a_folder_are_paired_by_their_names(tmp_path, names):
     write_nifti(tmp_path / "fat_label.nii.gz", PLAN)
     write_nifti(tmp_path / "in_phase.nii.gz", PLAN)
     write_nifti(tmp_path / "water_fat.nii.gz", PLAN)
+    of_macos(tmp_path / names[1])
     (stack,) = read_images(str(tmp_path)).stacks
     assert_is_phantom(stack)
     assert np.array_equal(stack.water, stack.volume.array // SHOWN[WATER])

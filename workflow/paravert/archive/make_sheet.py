@@ -44,7 +44,7 @@ from paravert.archive.visits import (
     sheet_table,
 )
 from paravert.errors import InputError, Reason, SubjectFault
-from paravert.imaging.nifti import SUFFIXES
+from paravert.imaging.nifti import is_nifti
 from paravert.shards import worker_pool
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ def make_sheet(
     workers = workers or os.cpu_count() or 1
     tree = list_tree(archive, files.all)
     log.info("%d files in %d folders", len(tree.files), len(tree.folders))
-    volumes = _nifti_examinations(pattern, archive, [path for path, *_ in tree.files])
+    nifti_paths = [path for path, *_ in tree.files if is_nifti(Path(path))]
+    volumes = _nifti_examinations(pattern, archive, nifti_paths)
     with Index(files.index, archive) as index:
         index.fill(tree, workers)
         examinations = group_examinations(index.folders(), str(archive))
@@ -133,8 +134,7 @@ def make_sheet(
     write_table(out, columns, rows)
     files.index.unlink()
     _tell(visits, empty, proposal, files)
-    ignored = sum(path.lower().endswith(SUFFIXES) for path, *_ in tree.files)
-    ignored -= sum(len(paths) for _, paths in volumes)
+    ignored = len(nifti_paths) - sum(len(paths) for _, paths in volumes)
     if ignored:
         why = "--nifti says whose they are" if pattern is None else "not of the pattern of --nifti"
         log.info("%d NIfTI files ignored: %s", ignored, why)
@@ -295,15 +295,15 @@ def _nifti_examinations(
     """Return an examination for each subject and visit of the NIfTI files, with its files, sorted.
 
     pattern: with a group subject and maybe a group visit, matched with paths relative to the
-    archive; None: no examinations. paths: of all files of the archive; those that do not match are
-    left out.
+    archive; None: no examinations. paths: of all NIfTI files of the archive; those that do not match
+    are left out.
     """
     if pattern is None:
         return []
     start = len(str(archive)) + 1
     found: dict[tuple[str, str], list[Path]] = {}
     for path in paths:
-        if path.lower().endswith(SUFFIXES) and (match := pattern.fullmatch(path[start:])):
+        if match := pattern.fullmatch(path[start:]):
             fields = match.groupdict()
             key = (printable(fields["subject"]), printable(fields.get("visit", "")))
             found.setdefault(key, []).append(Path(path))

@@ -79,8 +79,12 @@ class VoxelGrid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Return whether a file name ends with .nii or .nii.gz, in upper or lower case."""
-    return path.name.lower().endswith(SUFFIXES)
+    """Return whether a file name ends with .nii or .nii.gz, in upper or lower case.
+
+    False if it begins with "._": macOS adds such a file, which is no image, to each that it copies to
+    a disk of another system.
+    """
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith("._")
 
 
 def read_nifti(file: Path, role: str = "images") -> Images:
