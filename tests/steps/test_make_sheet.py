@@ -1078,6 +1078,24 @@ def test_slices_without_a_study_belong_to_the_examination_beside_them(tmp_path):
     assert {row["plane"] for row in told.series} == {"axial", "sagittal"}
 
 
+@pytest.mark.parametrize("others", [(), ("BERT",)])
+def test_slices_without_a_patient_belong_to_the_one_of_their_study(tmp_path, others):
+    archive = tmp_path / "archive"
+    for patient in ("ANNA", *others):
+        values = {"StudyInstanceUID": uid("one"), "IssuerOfPatientID": "NORTH"}
+        put_series(archive / patient, patient, "1", "axial", **values)
+    values = {"StudyInstanceUID": uid("one"), "PatientID": None, "plan": SAGITTAL}
+    put_series(archive / "ANNA", "ANNA", "1", "sagittal", **values)
+    told = made(archive, tmp_path)
+    images = {
+        row["patient_id"]: [r["images"] for r in told.of(row["patient_id"])] for row in told.key
+    }
+    if others:
+        assert images == {"ANNA": ["archive/ANNA/axial"], "BERT": ["archive/BERT/axial"], "": []}
+    else:
+        assert images == {"ANNA": ["archive/ANNA"]}
+
+
 # --- Dixon ---------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,21 +69,19 @@ def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -
     found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
     archive: path of the archive's folder, which the folders in `found` begin with. Equal PatientIDs
     are one person if IssuerOfPatientID is the same, or is absent and only one issuer is known for
-    this PatientID. Files without StudyInstanceUID belong to the examination of the same person that
+    this PatientID. Files without PatientID belong to the person of their StudyInstanceUID, if there is
+    exactly one. Files without StudyInstanceUID belong to the examination of the same person that
     has images in their folder, if there is exactly one; otherwise those of a person in a folder are
     an examination of their own.
     """
-    issuers: dict[str, set[str]] = defaultdict(set)
-    for study in found:
-        issuers[study.patient_id] |= {study.issuer} - {""}
+    owners = _owners(found)
     made: dict[tuple[Person, str], Examination] = {}
     without_uid = []
     for study, folders in sorted(found.items()):
-        known = issuers[study.patient_id]
-        issuer = study.issuer or (next(iter(known)) if len(known) == 1 else "")
+        patient_id, issuer = owners[study]
         for folder, images in sorted(folders.items()):
             if study.study:
-                person = _person(study.patient_id, issuer, study.study)
+                person = _person(patient_id, issuer, study.study)
                 _add(made, person, study.study, study, folder, images)
             else:
                 without_uid.append((issuer, study, folder, images))
@@ -96,6 +94,26 @@ def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -
     examinations = [made[key] for key in sorted(made)]
     _find_own_folders(examinations, archive)
     return examinations
+
+
+def _owners(found: Iterable[Study]) -> dict[Study, tuple[str, str]]:
+    """Return the PatientID and issuer of each, of those that lack them as far as the others tell."""
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for study in found:
+        issuers[study.patient_id] |= {study.issuer} - {""}
+    owners = {}
+    by_study: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for study in found:
+        known = issuers[study.patient_id]
+        issuer = study.issuer or (next(iter(known)) if len(known) == 1 else "")
+        owners[study] = study.patient_id, issuer
+        if study.patient_id:
+            by_study[study.study].add(owners[study])
+    for study in found:
+        same = by_study[study.study] if study.study and not study.patient_id else ()
+        if len(same) == 1:
+            (owners[study],) = same
+    return owners
 
 
 def _person(patient_id: str, issuer: str, examination: str) -> Person:
