@@ -658,6 +658,22 @@ def test_a_report_alone_is_no_image(tmp_path):
 # --- people --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("malformed", ["2018", "2020-03-05", "20200231", "ANON"])
+def test_a_malformed_date_is_unknown_and_comes_last(tmp_path, malformed):
+    archive = tmp_path / "archive"
+    for study, date in (("0", malformed), ("1", "20190305"), ("2", "20200305")):
+        put_series(archive / study, "ANNA", study, "axial", StudyDate=date)
+    told = made(archive, tmp_path)
+    visits = [(row["images"][8:9], row["years_since_first"]) for row in told.sheet]
+    assert visits == [("1", "0.00"), ("2", "1.00"), ("0", "")]
+
+
+def test_the_date_of_the_series_stands_in_for_a_malformed_one_of_the_study(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1", "ANNA", "1", "axial", StudyDate="2020", SeriesDate="20200305")
+    assert [row["date"] for row in made(archive, tmp_path).key] == ["20200305"]
+
+
 def test_an_id_of_two_issuers_is_two_people_and_one_of_an_unnamed_issuer_one(tmp_path):
     archive = tmp_path / "archive"
     for study, patient, issuer in (

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -45,8 +46,9 @@ class Origin:
     description: SeriesDescription (0008,103E). modality: (0008,0060). body_part: BodyPartExamined
     (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). Modality, body part and
     sex are in upper case. date, time: of the study, otherwise of the series, acquisition or
-    content, each on its own. Dates and times are as in the file (YYYYMMDD, HHMMSS), the older form
-    YYYY.MM.DD without its points. inversion_time_ms: (0018,0082).
+    content, each on its own; a date that is no day (YYYYMMDD) is passed over. Other dates, and times,
+    are as in the file (HHMMSS), the older form YYYY.MM.DD without its points. inversion_time_ms:
+    (0018,0082).
     """
 
     patient_id: str
@@ -136,12 +138,26 @@ def _origin_of(data: Dataset) -> Origin:
         description=text(data, "SeriesDescription"),
         modality=text(data, "Modality").upper(),
         body_part=text(data, "BodyPartExamined").upper(),
-        birth_date=text(data, "PatientBirthDate").replace(".", ""),
+        birth_date=_day(data, "PatientBirthDate"),
         sex=text(data, "PatientSex").upper(),
-        date=_first(data, DATES).replace(".", ""),
+        date=next((day for keyword in DATES if _is_day(day := _day(data, keyword))), ""),
         time=_first(data, TIMES),
         inversion_time_ms=finite_number(data, "InversionTime"),
     )
+
+
+def _day(data: Dataset, keyword: str) -> str:
+    return text(data, keyword).replace(".", "")
+
+
+def _is_day(told: str) -> bool:
+    """Return whether a text is a day of the calendar (YYYYMMDD)."""
+    if not (len(told) == 8 and told.isascii() and told.isdigit()):
+        return False
+    try:
+        return bool(date.fromisoformat(told))
+    except ValueError:
+        return False
 
 
 def _first(data: Dataset, keywords: Sequence[str]) -> str:
