@@ -585,6 +585,8 @@ def test_a_copy_elsewhere_in_the_archive_is_told(tmp_path):
     shutil.copytree(archive / "1/ANNA", archive / "backup/ANNA")
     told = made(archive, tmp_path)
     assert told_of(told, "ANNA") == {("no", "mixed-patients")}
+    (message,) = {row["examination_message"] for row in told.of("ANNA", told.series)}
+    assert message.startswith("its images are in 2 folders of its own")
     assert len(told.of("BERT")) == 1
 
 

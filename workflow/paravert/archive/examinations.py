@@ -147,7 +147,7 @@ def _find_own_folders(examinations: list[Examination], archive: str) -> None:
         examination.own_folders = frozenset(f for f in folders if within[f] == {number})
         if examination.image_folders and examination.folder not in examination.own_folders:
             others = {examinations[other].person for other in within[examination.folder]}
-            examination.fault = _shared(mixed=len(others) > 1)
+            examination.fault = _shared(examination, mixed=len(others) > 1)
 
 
 def _upwards(folder: str, archive: str) -> list[str]:
@@ -158,9 +158,14 @@ def _upwards(folder: str, archive: str) -> list[str]:
     return places
 
 
-def _shared(*, mixed: bool) -> SubjectFault:
+def _shared(examination: Examination, *, mixed: bool) -> SubjectFault:
     whose = "of other people" if mixed else "of the same person"
+    own = examination.own_folders
+    where = "the folder that holds its images"
+    if examination.image_folders <= own:  # such as two copies in the exports of two days
+        apart = sum(os.path.dirname(folder) not in own for folder in own)
+        where = f"its images are in {apart} folders of its own, and the one above them"
     return SubjectFault(
         Reason.MIXED_PATIENTS if mixed else Reason.MULTIPLE_STUDIES,
-        f"the folder that holds its images also holds examinations {whose}, expected a folder of its own",
+        f"{where} also holds examinations {whose}, expected one folder of its own",
     )
