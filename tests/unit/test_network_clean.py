@@ -78,6 +78,13 @@ def test_what_lies_elsewhere_after_a_missed_slice_is_a_stray():
     assert not cleaned(stray)[0][3].any()
 
 
+def test_sections_in_slices_far_apart_need_not_overlap():
+    oblique = box(1, slice(11, 18), slice(11, 18), on=box(0, slice(2, 10), slice(2, 10)))
+    stray = box(0, 15, 15, on=oblique)
+    assert (cleaned(stray, apart_mm=30.0)[0] == oblique).all()
+    assert not cleaned(stray, apart_mm=20.0)[0][1].any()
+
+
 def test_an_absent_muscle_stays_absent():
     labels, changed = cleaned(EMPTY)
     assert not labels.any()

@@ -237,6 +237,14 @@ def test_the_predicted_iou_is_that_of_the_calibration(tmp_path):
     assert np.isnan(predicted[:, :6]).all()
 
 
+def test_a_muscle_that_shifts_between_slices_far_apart_is_kept_in_each(tmp_path):
+    labels = np.zeros((2, 40, 40), np.uint8)
+    labels[0, 5:15, 5:15] = labels[1, 20:28, 20:28] = 3
+    far = Volume(labels, np.diag([-1.0, -1.0, 35.0, 1.0]))
+    write_labels([SegmentedStack(1, far, np.full((2, 8), 0.8))], tmp_path, None, Calibration({}))
+    assert (read_volume(SubjectFolder(tmp_path).stack_file("labels", 1)).array == labels).all()
+
+
 def test_given_labels_have_no_predicted_iou(tmp_path):
     _, truth = disc_stack(0)
     write_labels([SegmentedStack(1, truth)], tmp_path)

@@ -273,7 +273,7 @@ def write_labels(
         labels, predicted = stack.labels, stack.expected_iou is not None
         predicted_iou = np.full((len(labels.array), len(LABELS)), np.nan, np.float32)
         if predicted:
-            array, changed = cleaned(labels.array, **cleaning)
+            array, changed = cleaned(labels.array, apart_mm=labels.slice_spacing_mm, **cleaning)
             labels = labels.with_array(array)
             shown.append(array.any())
             removed_mm2 += float(changed.sum() * labels.pixel_area_mm2)
