@@ -248,3 +248,52 @@ def test_missing_labels_are_told_and_not_taken_for_absent_muscles(results, tmp_p
     (folder / "S1/area.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match="stack-02.nii.gz: no such file"):
         measure_area(folder / "segment.parquet", folder, folder / "area.parquet")
+
+
+def fat_of(folder, change):
+    """Return the columns of `fat` of a subject of three slices after a change of its files."""
+    home, segment = folder / "S1", folder / "segment.parquet"
+    tasks = [shards.Task("S1", {})]
+    shards.work_through("segment_muscles", tasks, segmented, folder=folder, out=segment)
+    put_subject(home, (3,), with_truth=False)
+    change(SubjectFolder(home))
+    measure_fat(segment, folder, folder / "fat.parquet")
+    return pq.read_table(folder / "fat.parquet").to_pydict()
+
+
+def blank_slice(files, kind):
+    """Set the second slice of an image or label map to 0."""
+    volume = read_volume(files.stack_file(kind, 1))
+    array = volume.array.copy()
+    array[1] = 0
+    write_volume(files.stack_file(kind, 1), volume.with_array(array))
+
+
+def test_a_blank_slice_has_no_fat_and_changes_no_other(tmp_path):
+    def labelled(files):
+        blank_slice(files, "image")
+
+    def not_labelled(files):
+        blank_slice(files, "image")
+        blank_slice(files, "labels")
+
+    found, expected = fat_of(tmp_path / "a", labelled), fat_of(tmp_path / "b", not_labelled)
+    for method in tables.FAT_METHODS:
+        assert found[f"fat_fraction_{method}"] == expected[f"fat_fraction_{method}"]
+        assert found[f"fat_fraction_{method}"][:8] != [None] * 8
+        assert found[f"reason_{method}"][8:16] == ["single-value"] * 8
+
+
+@pytest.mark.parametrize("blank", ["water", "fat"])
+def test_a_slice_in_which_one_dixon_part_is_blank_has_no_dixon_fat(tmp_path, blank):
+    def with_parts(files):
+        for kind in ("water", "fat"):
+            whole = read_volume(files.stack_file("image", 1))
+            write_volume(files.stack_file(kind, 1), whole.with_array(whole.array // 2))
+        blank_slice(files, blank)
+
+    found = fat_of(tmp_path, with_parts)
+    assert found["reason_dixon"] == [None] * 8 + ["single-value"] * 8 + [None] * 8
+    assert [value is None for value in found["fat_fraction_dixon"]] == [
+        reason is not None for reason in found["reason_dixon"]
+    ]

@@ -31,7 +31,7 @@ VERSIONS = {
     "segment_muscles": 8,
     "find_levels": 6,
     "measure_area": 5,
-    "measure_fat": 7,
+    "measure_fat": 8,
     "score_overlap": 4,
     "draw_preview": 5,
     "dicomseg": 2,

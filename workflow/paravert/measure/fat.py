@@ -12,7 +12,7 @@ outermost pixels of a muscle (docs/fat_estimators.md).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution, some_of
 from paravert.imaging.label_maps import slice_pixels
-from paravert.imaging.volume import read_volume
+from paravert.imaging.volume import blank_slices, read_volume
 from paravert.measure.dixon_fraction import (
     FAT_WATER_SWAPPED,
     SINGLE_VALUE,
@@ -351,8 +351,10 @@ def measure_fat(
     """Measure the fat fraction of every muscle in every slice, by every method.
 
     Writes the shard's table `fat` (tables.FAT): a row per subject, stack, slice, muscle and side, with
-    a fat fraction (0-1) per method, or the reason why there is none. Parameters and errors: as of
-    `shards.work_after`, whose shard_table is `segment`.
+    a fat fraction (0-1) per method, or the reason why there is none. A blank slice (a single value) has
+    none ("single-value"), whatever its labels, and no pixel of it is a reference; with Dixon images, method
+    `dixon`, one in which water or fat is blank. Parameters and errors: as of `shards.work_after`, whose
+    shard_table is `segment`.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_fat", do, folder=folder, out=out, workers=workers)
@@ -362,11 +364,12 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
     home = folder / task.subject
     stacks = read_labelled_stacks(home)
     images = [read_image(home, stack.number) for stack in stacks]
+    shown = [_without_blank(stack, image) for stack, image in zip(stacks, images, strict=True)]
     sequences, outside, warnings, notes, dixon = [], [], set(), [], []
-    for stack, image in zip(stacks, images, strict=True):
+    for stack, seen, image in zip(stacks, shown, images, strict=True):
         own_columns, swaps = _dixon_of(home, stack)
         dixon.append(own_columns)
-        found, reason, own_warnings, note = _sequence_of(stack, image)
+        found, reason, own_warnings, note = _sequence_of(seen, image)
         if swaps is not None:  # the warnings on a single image do not apply to Dixon images
             own_warnings &= {Caution.SEQUENCE_DIFFERS_FROM_HEADER}
             if swaps.sentence:
@@ -379,11 +382,14 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         notes += [f"stack {stack.number}: {note}"] if own_warnings else []
     columns = fat_fractions(
         images,
-        [stack.labels for stack in stacks],
+        [stack.labels for stack in shown],
         [stack.spacing_mm for stack in stacks],
         outside,
     )
     columns |= {name: np.concatenate([part[name] for part in dixon]) for name in dixon[0]}
+    there = np.concatenate([slice_pixels(stack.labels) > 0 for stack in stacks])
+    for name in REASONS:  # absent although it has pixels: in a blank slice
+        columns[name] = np.where(there & (columns[name] == ABSENT), SINGLE_VALUE, columns[name])
     rows, first = [], 0
     for stack, found in zip(stacks, sequences, strict=True):
         own = slice(first, first + len(stack.labels))
@@ -393,6 +399,12 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
     return shards.Product(rows, tuple(sorted(warnings)), some_of(notes, MOST_TOLD) or None)
 
 
+def _without_blank(stack: LabelledStack, *images: np.ndarray) -> LabelledStack:
+    """Return a stack without labels in slices in which one of the images has a single value."""
+    blank = np.any([blank_slices(image) for image in images], axis=0)
+    return replace(stack, labels=stack.labels * ~blank[:, None, None])
+
+
 def _dixon_of(home: Path, stack: LabelledStack) -> tuple[dict[str, np.ndarray], Swaps | None]:
     """Return the columns of the method `dixon` of a stack, and swaps; None without Dixon images."""
     folder = SubjectFolder(home)
@@ -400,6 +412,7 @@ def _dixon_of(home: Path, stack: LabelledStack) -> tuple[dict[str, np.ndarray], 
     if not water_file.is_file():
         return no_dixon_columns(stack.labels), None
     water, fat = (read_volume(file).array for file in (water_file, folder.fat_file(stack.number)))
+    stack = _without_blank(stack, water, fat)
     swaps = find_swaps(water, fat, stack.labels, stack.spacing_mm)
     if swaps.whole:
         return dixon_columns(fat, water, stack.labels), swaps
