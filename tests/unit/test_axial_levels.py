@@ -11,11 +11,11 @@ import yaml
 from safetensors.numpy import save_file
 
 from made_from import LEVELS_MODEL, MODEL, REPOSITORY
-from paravert.anatomy import SIDES
+from paravert.anatomy import LABELS, SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
-from paravert.imaging.volume import Volume
+from paravert.imaging.volume import Volume, read_volume
 from paravert.network import (
     axial_levels,
     axial_net,
@@ -479,6 +479,20 @@ def test_labels_that_lack_muscles_tell_no_levels_and_name_no_discs(
     rows = rows_with(labelled, monkeypatch, 3.3, 0.2, sagittal=(LEVELS_MODEL[0], "lacking"))
     assert set(rows.level_source) == {"sagittal"}
     assert rows.level_axial.isna().all()
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_labels_of_one_side_tell_no_levels(labelled, monkeypatch, any_model, side):
+    values = [label.value for label in LABELS if label.side == side]
+
+    def of_side(path):
+        volume = read_volume(path)
+        return volume.with_array(volume.array * np.isin(volume.array, values))
+
+    monkeypatch.setattr(find_levels, "read_volume", of_side)
+    rows = rows_with(labelled, monkeypatch, 3.4, 0.2, pinned=side)
+    assert rows.level_axial.isna().all()
+    assert set(rows.level_source) == {"none"}
 
 
 def test_another_model_than_the_pinned_one_is_refused(labelled, monkeypatch):

@@ -29,7 +29,7 @@ VERSIONS = {
     "train_levels": 1,
     "train_axial_levels": 2,
     "segment_muscles": 8,
-    "find_levels": 6,
+    "find_levels": 7,
     "measure_area": 5,
     "measure_fat": 8,
     "score_overlap": 4,

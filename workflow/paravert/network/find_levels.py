@@ -5,7 +5,7 @@ the sheet names, a sagittal series, or labels/. MAKES: the shard's levels.parque
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert import shards
-from paravert.anatomy import USUAL_LUMBAR, level_name
+from paravert.anatomy import LABELS, SIDES, USUAL_LUMBAR, level_name
 from paravert.errors import Caution, InputError
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.level_points import read_level_points
-from paravert.imaging.volume import read_shape, read_volume
+from paravert.imaging.volume import Volume, read_shape, read_volume
 from paravert.network.model_file import check_sha256
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.plan import images_away, level_settings, lumbar_settings
@@ -100,7 +100,8 @@ def find_levels(
     first of these that is known and certain enough (by the muscles: SD of at most 0.3 levels); null if
     there is none. If the sagittal series does not show clearly which discs it shows, its levels are not
     used if they differ from those by the muscles by more than 0.5 in a slice. Levels by the muscles
-    need five lumbar vertebrae, and labels of all eight muscles in every stack. A file of points that
+    need five lumbar vertebrae, and labels of all eight muscles in every stack; none are told if the labels
+    show one side alone. A file of points that
     cannot be used gives a warning only. A model needs its SHA-256. Raises InputError if a model file is
     missing or has another SHA-256, or the sheet is faulty. Other parameters and errors: as of
     `shards.work_after`, whose shard_table is `segment`.
@@ -163,7 +164,8 @@ def _find_in_subject(
 
         labels = partial(SubjectFolder(home).stack_file, LABELS_FOLDER)
         stacks = [read_volume(labels(number)) for number in np.unique(geometry.stack)]
-        axial = levels_from_axial(axial_model, stacks, geometry)
+        if _both_sides(stacks):
+            axial = levels_from_axial(axial_model, stacks, geometry)
     sagittal = SubjectFolder(home).sagittal_file
     if model is not None and sagittal.is_file():
         from paravert.network.sagittal_levels import Naming, levels_from_sagittal  # OpenVINO
@@ -192,6 +194,12 @@ def _find_in_subject(
 def _all_labelled(home: Path, geometry: SliceGeometry) -> bool:
     """Return whether all eight muscles are labelled in every stack, as the network of levels needs."""
     return not any(map(SubjectFolder(home).not_labelled, np.unique(geometry.stack).tolist()))
+
+
+def _both_sides(stacks: Sequence[Volume]) -> bool:
+    """Return whether the label maps of a subject show muscles of the left and of the right."""
+    values = np.unique(np.concatenate([np.unique(stack.array) for stack in stacks]))
+    return {label.side for label in LABELS if label.value in values} == set(SIDES)
 
 
 def differences(found: Mapping[str, FoundLevels]) -> str:
