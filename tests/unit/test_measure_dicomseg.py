@@ -498,3 +498,12 @@ def test_scans_that_become_visits_of_one_subject_become_one_patient(tmp_path):
         dicomseg(segment, tmp_path, tmp_path / "out.parquet", MODEL, sheet=sheet)
         files = [tmp_path / scan / "dicomseg/stack-01.dcm" for scan in ("A_1", "A_2")]
         assert [pydicom.dcmread(file).PatientID for file in files] == patients
+
+
+def test_a_subject_with_the_longest_name_has_a_valid_patient_name():
+    subject = "0123456789abcdef" * 4  # such as a SHA-256
+    volume = Volume(random_image((2, 4, 5)), AFFINES["axial"])
+    name = stack_names(subject, {1: "ab" * 32})[1]
+    for image in mr_images(volume, stored_pixels(volume.array), [4.0, 4.0], name):
+        assert image.PatientName.family_name == image.PatientID == subject
+        assert len(str(image.PatientName)) <= 64

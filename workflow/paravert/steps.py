@@ -34,7 +34,7 @@ VERSIONS = {
     "measure_fat": 8,
     "score_overlap": 4,
     "draw_preview": 5,
-    "dicomseg": 2,
+    "dicomseg": 3,
     "gather_cohort": 19,
     "export_tables": 1,
     "accept_ledger": 1,

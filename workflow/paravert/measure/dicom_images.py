@@ -20,6 +20,7 @@ from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
 from paravert.provenance import digest
 
+LONGEST_NAME = 64  # characters of PatientName; a subject's name may have as many, without ^
 LARGEST_STORED = 2**16 - 1  # 16 bits, unsigned
 DEIDENTIFICATION = "Written anew from voxels and geometry"  # DeidentificationMethod (0012,0063)
 
@@ -146,7 +147,7 @@ def _empty_image(name: StackName, index: int) -> Dataset:
     image.SOPClassUID = MRImageStorage
     image.SOPInstanceUID = name.uid("image", index)
     image.PatientID = name.subject
-    image.PatientName = f"{name.subject}^"  # family name only
+    image.PatientName = f"{name.subject}^"[:LONGEST_NAME]  # family name only
     image.PatientIdentityRemoved = "YES"
     image.DeidentificationMethod = DEIDENTIFICATION
     image.StudyInstanceUID = name.study
