@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.special import log_softmax
 
 import paravert
 from network_subjects import AFFINE, disc_stack, make_cohort
@@ -356,8 +357,33 @@ def test_dixon_images_are_segmented_from_water_and_fat(several, expecting_model)
     assert (found != cleaned(predictor.predicted(parts[1]).labels)[0]).mean() > 0.001
     write_volume(home.stack_file("image", 1), water)
     write_volume(home.stack_file("water", 1), fat)
+    (home.home / "segment.json").unlink()  # otherwise the result is kept
     segmented(several, expecting_model)
     np.testing.assert_array_equal(all_labels(several)["S1", "stack-01.nii.gz"], found)
+
+
+@pytest.mark.parametrize("blank", ["water", "image"])
+def test_a_slice_that_is_blank_in_one_dixon_image_is_segmented_from_the_other(
+    several, expecting_model, blank
+):
+    home = SubjectFolder(several.parent / "subjects/S1")
+    fat = read_volume(home.stack_file("image", 1))
+    arrays = {"water": fat.array.max() - fat.array, "image": fat.array.copy()}
+    arrays[blank][1] = 7
+    for kind, array in arrays.items():
+        write_volume(home.stack_file(kind, 1), fat.with_array(array))
+    segmented(several, expecting_model)
+    predictor = Predictor(read_model(expecting_model))
+    parts = {
+        kind: predictor.prepared(array, fat.pixel_spacing_mm, apart_mm=fat.slice_spacing_mm)
+        for kind, array in arrays.items()
+    }
+    logits = list(map(dixon_logits, *map(predictor.logits, parts.values())))
+    shown = parts["image" if blank == "water" else "water"]
+    logits[1] = log_softmax(list(predictor.logits(shown))[1], axis=0)
+    expected, _ = cleaned(predictor.predicted(shown, logits).labels)
+    found = all_labels(several)["S1", "stack-01.nii.gz"]
+    assert (found == expected).mean() > 0.9999  # but for ties
 
 
 def test_background_needs_both_dixon_images():

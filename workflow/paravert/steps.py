@@ -28,7 +28,7 @@ VERSIONS = {
     "train_network": 2,
     "train_levels": 1,
     "train_axial_levels": 2,
-    "segment_muscles": 8,
+    "segment_muscles": 9,
     "find_levels": 7,
     "measure_area": 5,
     "measure_fat": 8,

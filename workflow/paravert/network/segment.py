@@ -10,7 +10,7 @@ process reads the next subject and writes the previous one while it computes (`r
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution
 from paravert.imaging.label_maps import swapped_muscles
-from paravert.imaging.volume import Volume, read_volume, write_volume
+from paravert.imaging.volume import Volume, blank_slices, read_volume, write_volume
 from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
 from paravert.network.model_file import check_model
@@ -106,7 +106,8 @@ class StackToLabel:
     number: of the stack from 1, as in its file names. image: (slices, rows, columns) with its affine.
     given: labels from the sheet, NumPy uint8 (slices, rows, columns), 0-8; None if the labels are
     predicted. prepared: images to predict from, standardised on the network's grid: (the stack,), or
-    (Dixon water, Dixon fat); () if the labels are given.
+    (Dixon water, Dixon fat), in which a slice that is blank in one is that of the other; () if the labels
+    are given.
     """
 
     number: int
@@ -181,11 +182,13 @@ class Segmentation:
         dixon = [
             read_volume(file).array for file in (water, files.fat_file(number)) if water.is_file()
         ]
-        prepared = (
+        prepared = tuple(
             self.predictor.prepared(array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
             for array in dixon or [image.array]
         )
-        return StackToLabel(number, image, prepared=tuple(prepared))
+        if dixon:
+            prepared = _without_blank(prepared, [blank_slices(array) for array in dixon])
+        return StackToLabel(number, image, prepared=prepared)
 
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
         """Return pairs (stack, logits of its slices), in the order of `stacks`.
@@ -234,6 +237,26 @@ class Segmentation:
             return SegmentedStack(stack.number, stack.image.with_array(stack.given))
         made = self.predictor.predicted(stack.prepared[0], logits)
         return SegmentedStack(stack.number, stack.image.with_array(made.labels), made.expected_iou)
+
+
+def _without_blank(parts: tuple[Prepared, ...], blank: list[np.ndarray]) -> tuple[Prepared, ...]:
+    """Return water and fat; a slice that is blank in one of them is in both as in the other.
+
+    A blank slice shows no muscle, so that together with it too little of the other is labelled. blank: of
+    water and fat, bool (slices,).
+    """
+    if not np.any(blank):
+        return parts
+    weights = [part.neighbour_weights for part in parts]
+    shown = None if weights[0] is None else np.maximum(*weights)
+    return tuple(
+        replace(
+            part,
+            slices=np.where(own[:, None, None], other.slices, part.slices),
+            neighbour_weights=shown,
+        )
+        for part, other, own in zip(parts, parts[::-1], blank, strict=True)
+    )
 
 
 @cache
