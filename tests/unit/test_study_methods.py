@@ -253,7 +253,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"segment_muscles": {"flip": False}}, "mirror image"),
         ({"segment_muscles": {"neighbours_mm": 0}}, "adjacent slices"),
         ({"segment_muscles": {"flip": False, "neighbours_mm": 0}}, "Predictions were averaged"),
-        ({"segment_muscles": {"keep_largest": False}}, "largest connected region"),
+        ({"segment_muscles": {"keep_largest": False}}, "regions apart from the main one"),
         ({"segment_muscles": {"fill_holes": False}}, "holes were filled"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "straight line"),
         ({}, "vertebral level was modelled"),

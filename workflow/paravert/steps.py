@@ -25,7 +25,7 @@ VERSIONS = {
     "draw_anatomies": 2,
     "convert_dicom": 8,
     "pretrain_network": 6,
-    "train_network": 2,
+    "train_network": 3,
     "train_levels": 1,
     "train_axial_levels": 2,
     "segment_muscles": 9,
@@ -42,7 +42,7 @@ VERSIONS = {
     "fit_centiles": 6,
     "write_tables": 17,
     "draw_figures": 16,
-    "write_report": 17,
+    "write_report": 18,
     "write_review": 6,
 }
 

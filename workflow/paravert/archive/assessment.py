@@ -116,9 +116,9 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
 
-    file: its path in the archive, which becomes `images` of the result; "" there if the file cannot be
-    in the sheet. A fault of the file is in the result, not raised. Candidates are empty; date, sex, age
-    unknown.
+    file: path from which it is opened; its text becomes `images` of the result, "" if its slices are not
+    axial: such a file cannot be in the sheet. A fault, also of an absent file, is in the result, not
+    raised. Candidates are empty; date, sex, age unknown.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:

@@ -144,9 +144,9 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
     finder: predicts the others; they are cleaned (`cleaned`) and added where the mask is background, in
     slices with at least one manual label. Returns a new volume of uint8 on the same grid.
     """
-    labels, _ = cleaned(
-        finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
-    )
+    apart_mm = image.slice_spacing_mm
+    found = finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=apart_mm)
+    labels, _ = cleaned(found, apart_mm=apart_mm)
     labels[np.isin(labels, np.array(LABEL_VALUES)[drawn])] = BACKGROUND
     labels[(truth.array == BACKGROUND).all(axis=(1, 2))] = BACKGROUND
     return truth.with_array(np.where(truth.array == BACKGROUND, labels, truth.array))

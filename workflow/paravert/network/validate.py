@@ -129,7 +129,7 @@ def iou_of_subjects(
                 predicted = predictor.stack_predicted(
                     image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
                 )
-                labels, _ = cleaned(predicted.labels)
+                labels, _ = cleaned(predicted.labels, apart_mm=image.slice_spacing_mm)
                 drawn = (truth.array != 0).any(axis=(1, 2))
                 iou = slice_overlap(labels[drawn], truth.array[drawn]).iou
                 found.append(np.where(muscles, iou, np.nan))

@@ -117,7 +117,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         averaged.append(f"the adjacent slices (Gaussian weights, SD {sd})")
     if averaged:
         sentences.append(f"Predictions were averaged over the slice, {' and '.join(averaged)}.")
-    cleaned = ["only the largest connected region of a muscle and side was kept"]
+    cleaned = ["regions apart from the main one of a muscle and side were removed"]
     cleaned = (
         cleaned * segmentation["keep_largest"] + ["holes were filled"] * segmentation["fill_holes"]
     )

@@ -195,8 +195,9 @@ def standard_number(name: str) -> float:
 def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> str:
     """Return the name of the standard level, such as "L3/4", that the cohort tables were made with.
 
-    cohort: folder of the cohort tables. table: name of the one whose metadata are read; each
-    contains the level; "L3/4" if an older table does not.
+    cohort: folder of the cohort tables. table: name of the one whose metadata are read, without
+    ".parquet". Each contains the level; "L3/4" if an older table does not. Raises InputError if the
+    table is missing or damaged.
     """
     return read_metadata(cohort / f"{table}.parquet").get(LEVEL_METADATA, USUAL_LEVEL)
 
