@@ -182,20 +182,31 @@ def _of_levels(fitted: pd.DataFrame) -> pd.DataFrame:
     return fitted[fitted["outcome"].isin([outcome.column for outcome in BY_LEVEL_OUTCOMES])]
 
 
+def _factors(fitted: pd.DataFrame) -> list[str]:
+    """Return the names, by patsy, of all factors in the formulas of the models."""
+    terms = [
+        term
+        for formula in fitted["formula"].dropna().unique()
+        for term in ModelDesc.from_formula(formula).rhs_termlist
+    ]
+    return list(dict.fromkeys(factor.name() for term in terms for factor in term.factors))
+
+
+def _is_spline(factor: str) -> bool:
+    return factor.startswith("cr(")  # other columns of such a name are quoted
+
+
 def _has_sexes(fitted: pd.DataFrame) -> bool:
-    return bool(fitted["formula"].astype(str).str.contains(r"\bsex\b").any())
+    return "sex" in _factors(fitted)
 
 
 def _models(configuration: Mapping, fitted: pd.DataFrame, suppressed: bool) -> list[str]:
     if fitted.empty:
         return [f"Models are {NOT_SHOWN}." if suppressed else "No model was fitted."]
-    curved = fitted["formula"].str.contains("cr(", regex=False).any()
-    age = (
-        f"a natural cubic spline with {SPLINE_DF} degrees of freedom"
-        if curved
-        else "a straight line"
-    )
-    numbers = [f"{percent:.0%}" for percent in AGE_QUANTILES]
+    factors = _factors(fitted)
+    has_age = "age_decades" in factors or any(map(_is_spline, factors))
+    known = {"sex": "sex" in factors, "age": has_age, "side": "side" in factors}
+    terms = [name for name, there in known.items() if there]
     links = []
     for link in (IDENTITY, LOGIT):
         if names := _measures_of(fitted, (o for o in MODEL_OUTCOMES if o.link == link)):
@@ -203,15 +214,31 @@ def _models(configuration: Mapping, fitted: pd.DataFrame, suppressed: bool) -> l
     return [
         f"{_named(links)} {_verb(_measures_of(fitted, MODEL_OUTCOMES))} compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
-        f" {'sex, ' * _has_sexes(fitted)}age and side per muscle.",
+        f" {_listed(terms) or 'a mean'} per muscle.",
         *_adjusted(fitted),
         *_by_level(configuration, fitted),
         "Errors are from Mancl and DeRouen's cluster-robust covariance, intervals from t distributions.",
-        f"Age entered as {age}; its effect is the mean change per decade between the {numbers[0]} and"
-        f" {numbers[1]} quantiles.",
+        *[_age(factors)] * has_age,
         f"The models include {counted_range(fitted['n_subjects'], 'subject')} with complete data.",
         "p values of planned comparisons were corrected by Holm's method within each family.",
     ]
+
+
+def _age(factors: Sequence[str]) -> str:
+    """Return the sentence on the term of age."""
+    age = "a straight line"
+    if any(map(_is_spline, factors)):
+        age = f"a natural cubic spline with {SPLINE_DF} degrees of freedom"
+    low, high = (f"{percent:.0%}" for percent in AGE_QUANTILES)
+    return (
+        f"Age entered as {age}; its effect is the mean change per decade between the {low} and"
+        f" {high} quantiles."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list in words, such as "sex, age and side"; "" without names."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _specifications(configuration: Mapping, curve: pd.DataFrame) -> list[str]:
@@ -258,22 +285,18 @@ def _verb(names: Sequence[str]) -> str:
 
 def _adjusted(fitted: pd.DataFrame) -> list[str]:
     """Return the sentence on what the adjusted model has beside the terms of the other one."""
-    formulas = fitted.loc[fitted["model"] == ADJUSTED.name, "formula"].dropna().unique()
-    factors = [
-        factor.name()
-        for formula in formulas
-        for term in ModelDesc.from_formula(formula).rhs_termlist
-        for factor in term.factors
-    ]
-    plain = [name_and_rest(name)[0] for name in dict.fromkeys(factors)]
     common = {"muscle", "side", "level", *SEX_AND_AGE.covariates}
+    names = [
+        name_and_rest(name)[0]
+        for name in _factors(fitted[fitted["model"] == ADJUSTED.name])
+        if not _is_spline(name)
+    ]
     added = [
         SCALES[name][0].rpartition("_")[0] if name in SCALES else name.replace("_", " ")
-        for name in plain
-        if name not in common and not name.startswith("cr(")
+        for name in names
+        if name not in common
     ]
-    told = " and ".join(filter(None, [", ".join(added[:-1]), *added[-1:]]))
-    return [f"An adjusted model adds {told}, per muscle."] if added else []
+    return [f"An adjusted model adds {_listed(added)}, per muscle."] if added else []
 
 
 def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
