@@ -227,6 +227,15 @@ def test_means_of_muscles_have_no_p_value_and_effects_have():
     assert rows[~means].p_value.notna().all()
 
 
+def test_a_column_whose_name_looks_like_a_spline_has_p_values():
+    data = cohort(40)
+    of_subject = pd.Series(np.random.default_rng(1).normal(80, 9, 40), data.subject.unique())
+    data["Scr(mg/dl)"] = data.subject.map(of_subject)
+    model = StudyModel("adjusted", (*SEX_AND_AGE.covariates, "Scr(mg/dl)"))
+    rows = pd.DataFrame(fit_model(model, AREA, data).terms())
+    assert rows[rows.term.str.contains("Scr")].p_value.notna().sum() == 4
+
+
 # --- vertebral levels ----------------------------------------------------------------------------
 
 LEVELS = [level_name(position) for position in STANDARD_LEVELS]

@@ -38,7 +38,7 @@ VERSIONS = {
     "gather_cohort": 19,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 18,
+    "fit_models": 19,
     "fit_centiles": 6,
     "write_tables": 17,
     "draw_figures": 16,

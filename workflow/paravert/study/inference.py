@@ -207,7 +207,7 @@ class FittedModel:
                     "low_95": found.low_95,
                     "high_95": found.high_95,
                     "df": found.df,
-                    "p_value": np.nan if mean or "cr(" in term else found.p_value,
+                    "p_value": np.nan if mean or what.startswith("cr(") else found.p_value,
                     "formula": self.fit.formula,
                     "note": self.note,
                 }
