@@ -250,3 +250,16 @@ def test_the_models_take_the_group_of_the_sheet_by_its_name(tmp_path):
     data, further = model_data(tmp_path, ["Group"])
     assert further == ["study_group"]
     assert "study_group" in data
+
+
+def test_the_models_take_the_field_strength_of_the_sheet_if_it_is_asked_for(tmp_path):
+    write_cohort(tmp_path, 4)
+    subjects = pd.read_parquet(tmp_path / "subjects.parquet")
+    subjects = subjects.assign(field_strength_t=None, field_strength=[1.5, 3.0, 1.5, 3.0])
+    subjects.to_parquet(tmp_path / "subjects.parquet")
+    assert model_data(tmp_path)[0].field_strength.isna().all()
+    data, further = model_data(tmp_path, ["field_strength"])
+    assert further == ["field_strength"]
+    assert dict(zip(data.subject, data.field_strength, strict=True)) == dict(
+        zip(subjects.subject, subjects.field_strength, strict=True)
+    )

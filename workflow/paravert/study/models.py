@@ -182,8 +182,9 @@ def model_data(
     others. rows: to which they are added, with a column subject, and visit if the cohort has
     visits; None: the table of muscles, one row per scan, muscle and side. Returns (these rows, in a
     cohort with visits in the order of `in_order_of_visits`; names of the further covariates as in
-    the table). Added columns, unless rows have them: manufacturer, field_strength (text: "3 T") and
-    the further covariates (numbers or text; yes/no becomes text; unknown stays null).
+    the table). Added columns, unless rows have them: manufacturer, field_strength (text: "3 T"; of
+    the header, unless it is a further covariate, a column of the sheet) and the further covariates
+    (numbers or text; yes/no becomes text; unknown stays null).
     """
     rows = read_frame(cohort, codebook.MUSCLE_TABLE) if rows is None else rows
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
@@ -191,10 +192,9 @@ def model_data(
     subjects = subjects.set_index(keys)
     names = {name.lower(): name for name in subjects} | {"group": "study_group"}
     further = [names[covariate.lower()] for covariate in covariates]
-    columns = {name: _as_covariate(subjects[name]) for name in ("manufacturer", *further)}
-    columns["field_strength"] = subjects["field_strength_t"].map(
-        "{:g} T".format, na_action="ignore"
-    )
+    of_header = subjects["field_strength_t"].map("{:g} T".format, na_action="ignore")
+    columns = {"field_strength": of_header}
+    columns |= {name: _as_covariate(subjects[name]) for name in ("manufacturer", *further)}
     added = pd.DataFrame(columns, index=subjects.index)
     added = added[added.columns.difference(rows.columns)].reset_index()
     return in_order_of_visits(rows, subjects.reset_index()).merge(
