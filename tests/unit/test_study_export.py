@@ -25,7 +25,11 @@ PROVENANCE = {
 LONG = (
     "a meaning of more than eighty characters, which Stata would refuse as the label of a variable"
 )
+FINDINGS = tuple(
+    "a finding in more words than a label of SPSS has room for; " * 3 + end for end in "ab"
+)
 CARRIED = (
+    Column("finding", tables.TEXT, meaning="category, from the sheet", allowed=FINDINGS),
     Column("if", tables.TEXT, meaning=LONG, allowed=("high", "low")),
     Column("Körpergröße im Sitzen", tables.NUMBER, "cm", "number, from the sheet"),
     Column("smoker", tables.FLAG, meaning="yes/no, from the sheet"),
@@ -42,6 +46,7 @@ def cohort(tmp_path_factory):
     for number, row in enumerate(rows["subjects"] + rows["ledger"]):
         row["if"] = ("low", "high", None)[number % 3]
         row["Körpergröße im Sitzen"] = 80.0 + number if number % 2 else None
+        row["finding"] = (*FINDINGS, None)[number % 3]
         row["smoker"] = (True, False, None)[number % 3]
         row["comment"] = None if number % 2 else "ä; “quoted”, twice" * 20
     for table in cohort_tables:

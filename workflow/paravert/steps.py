@@ -36,7 +36,7 @@ VERSIONS = {
     "draw_preview": 5,
     "dicomseg": 3,
     "gather_cohort": 19,
-    "export_tables": 1,
+    "export_tables": 2,
     "accept_ledger": 1,
     "fit_models": 19,
     "fit_centiles": 6,

@@ -26,6 +26,7 @@ NAME_LIMIT_BYTES = 60  # in SPSS, with room for a number
 LABEL_LIMIT = 80  # characters of a label in Stata
 FILE_LABEL_LIMIT = 64  # bytes in SPSS
 NOTE_LINE = 80  # bytes in SPSS
+VALUE_LABEL_LIMIT = 120  # bytes in SPSS, which cuts longer ones
 STATA_WORDS = (
     "_all", "_b", "byte", "_coef", "_cons", "double", "_dta", "float", "if", "in", "int", "long", "_n",
     "_pi", "_pred", "_rc", "_skip", "strl", "using", "with",
@@ -172,11 +173,12 @@ def variable_names(names: Iterable[str]) -> list[str]:
 def _coded(column: pa.ChunkedArray, field: Mapping) -> tuple[pd.Series, dict[int, str]]:
     """Return the values of a column as Stata and SPSS hold them, and labels of its codes.
 
-    Categories become numbers from 1 in the order of the codebook, yes/no 1 and 0. Unknown: NaN, or
-    an empty text.
+    Categories become numbers from 1 in the order of the codebook, unless a word is too long for a label;
+    yes/no 1 and 0. Unknown: NaN, or an empty text.
     """
     labels: dict[int, str] = {}
-    if words := field["constraints"].get("enum"):
+    words = field["constraints"].get("enum", ())
+    if words and max(len(word.encode()) for word in words) <= VALUE_LABEL_LIMIT:
         labels = dict(enumerate(words, 1))
         codes = pc.index_in(column, value_set=pa.array(words, pa.string()))
         column = pc.add(codes, 1)
