@@ -21,16 +21,14 @@ from shard_tables import write_shards
 from study_tables import cohort_rows, write_card, write_cohort
 
 SUBJECTS = 12
-HEADER = (
-    "Subject;Images;Sex;Height_cm;Weight_kg;Diagnosis;BMI;Smoker;Pain VAS;scan date;Scanner;Visit"
-)
+HEADER = "Subject;Images;Sex;Height_cm;Weight_kg;Diagnosis;BMI;Smoker;Pain VAS;scan date;Scanner;Visit;stack"
 LINES = [
     f"{number:03d};a{number};{'FM'[number % 2]};170;{70 if number else ''};"
     f"{('low back pain', 'none; so far', '')[number % 3]};{'24,2' if number != 5 else '29,9'};"
-    f"{('yes', 'No', '.')[number % 3]};{number % 7},5;1.{number + 1}.2024;x{number % 2};{number % 2}"
+    f"{('yes', 'No', '.')[number % 3]};{number % 7},5;1.{number + 1}.2024;x{number % 2};{number % 2};{number + 1}"
     for number in range(SUBJECTS)
 ]
-CARRIED = ["Diagnosis", "BMI", "Smoker", "Pain VAS", "Scanner"]
+CARRIED = ["Diagnosis", "BMI", "Smoker", "Pain VAS", "Scanner", "stack"]
 
 
 def sheet_text():
@@ -70,6 +68,7 @@ def test_other_columns_are_in_subjects_and_ledger_as_in_the_sheet(gathered):
             number = int(subject)
             assert row["Pain VAS"] == number % 7 + 0.5
             assert row["Scanner"] == f"x{number % 2}"
+            assert row["stack"] == number + 1
             assert row["visit"] == str(number % 2)
             if number % 3 == 2:
                 assert pd.isna(row.Diagnosis)

@@ -351,6 +351,8 @@ def _rows_of_chunk(
     subjects = cohort_subjects(muscles, slices, converted, segmented, people)
     quality = quality.drop(columns="fat_fraction")
     subjects = subjects.join(quality, on="subject").join(carried, on="subject")
+    # Not in the other tables, where a column of the sheet may have this name.
+    slices, overlap = (rows.rename(columns={"stack": "stack_id"}) for rows in (slices, overlap))
     found = {
         "slices": slices.join(people, on="subject"),
         "levels": levels.join(people, on="subject"),
@@ -360,8 +362,7 @@ def _rows_of_chunk(
         "series": cohort_series(converted).join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
-    renamed = {name: frame.rename(columns={"stack": "stack_id"}) for name, frame in found.items()}
-    return {name: split_scans(frame, scans) for name, frame in renamed.items()}
+    return {name: split_scans(frame, scans) for name, frame in found.items()}
 
 
 def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:
