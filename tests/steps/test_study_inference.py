@@ -227,6 +227,20 @@ def test_means_of_muscles_have_no_p_value_and_effects_have():
     assert rows[~means].p_value.notna().all()
 
 
+def test_scans_without_a_covariate_are_counted_too():
+    first = cohort(40).assign(visit="1")
+    later = first[first.subject < "S030"].assign(visit="2", sex=None)
+    later.loc[later.subject < "S010", "sex"] = first.sex
+    never = first[first.subject == "S039"].assign(**{CSA: np.nan})
+    data = pd.concat([first[first.subject < "S039"], later, never], ignore_index=True)
+    fitted = fit_model(SEX_AND_AGE, AREA, with_ordered_categories(data))
+    assert fitted.note == (
+        "some scans of 20 subjects left out, sex or age_years unknown;"
+        " 1 subject left out, no csa_mean_mm2"
+    )
+    assert (fitted.fit.n_subjects, fitted.fit.n_rows) == (39, (39 + 10) * 8)
+
+
 def test_a_column_whose_name_looks_like_a_spline_has_p_values():
     data = cohort(40)
     of_subject = pd.Series(np.random.default_rng(1).normal(80, 9, 40), data.subject.unique())

@@ -36,6 +36,7 @@ from paravert.study.marginal_model import (
     name_and_rest,
 )
 from paravert.study.result_tables import NO_FAMILY
+from paravert.study.scans import scan_keys
 from paravert.study.standard_level import too_few
 from paravert.study.summary import counted
 
@@ -487,10 +488,8 @@ def fit_model(
     covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
-    if missing := rows["subject"].nunique() - known["subject"].nunique():
-        notes.append(f"{counted(missing, 'subject')} left out, {' or '.join(columns)} unknown")
-    if without := data["subject"].nunique() - rows["subject"].nunique():
-        notes.append(f"{counted(without, 'subject')} left out, no {outcome.column}")
+    notes += _left_out(rows, known, f"{' or '.join(columns)} unknown")
+    notes += _left_out(data, rows, f"no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
     known = known[known["muscle"].isin(spread.index[spread > 1])]
@@ -516,6 +515,15 @@ def fit_model(
                 return rest.noted(f"{_words(reason.muscle)} left out: {reason}")
         return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
     return FittedModel(model, outcome, known, fit, "; ".join(notes))
+
+
+def _left_out(rows: pd.DataFrame, kept: pd.DataFrame, why: str) -> list[str]:
+    """Return texts that count the subjects of whom no scan is kept, and those of whom some are not."""
+    scans, left = (
+        part.drop_duplicates(scan_keys(part))["subject"].value_counts() for part in (rows, kept)
+    )
+    counts = {"": len(scans) - len(left), "some scans of ": int((left < scans[left.index]).sum())}
+    return [f"{of}{counted(n, 'subject')} left out, {why}" for of, n in counts.items() if n]
 
 
 def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
