@@ -216,6 +216,14 @@ def test_the_order_of_the_muscles_is_counted_in_subjects():
     assert found["In men psoas major is the second largest"] == "no"
 
 
+def test_a_subject_whose_sex_is_known_at_one_visit_counts_once():
+    first = muscles_table(PAPER_ORDER).assign(visit="1")
+    visits = pd.concat([first, first.assign(visit="2", sex=None)], ignore_index=True)
+    found = claims([], with_ordered_categories(visits)).found
+    assert found["Erector spinae is the largest muscle in all subjects"] == "in 10 of 10 subjects"
+    assert found["In men psoas major is the second largest"] == "in 5 of 5 men"
+
+
 def test_a_subject_of_whom_a_side_is_unknown_has_no_area_of_both_sides():
     table = muscles_table(PAPER_ORDER)
     lost = (table.subject == "M1") & (table.muscle == "psoas_major") & (table.side == "left")

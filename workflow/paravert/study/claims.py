@@ -232,12 +232,14 @@ def _verdict(held: int, of: int) -> str:
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of both sides, each the mean over scans; rows: subject and sex, columns: muscle.
 
-    NaN where the area of a side is unknown.
+    NaN where the area of a side is unknown. sex: of a subject's first row in which it is known.
     """
-    keys = ["subject", "sex", "muscle"]
-    sides = muscles.groupby([*keys, "side"], observed=True, dropna=False)[CSA].mean()
-    both = sides.groupby(level=keys, observed=True, dropna=False).sum(min_count=len(SIDES))
-    return (both / len(SIDES)).unstack("muscle").reindex(columns=list(MUSCLES))
+    keys = ["subject", "muscle"]
+    sides = muscles.groupby([*keys, "side"], observed=True)[CSA].mean()
+    both = sides.groupby(level=keys, observed=True).sum(min_count=len(SIDES))
+    means = (both / len(SIDES)).unstack("muscle").reindex(columns=list(MUSCLES))
+    sex = muscles.astype({"sex": object}).groupby("subject")["sex"].first()
+    return means.set_index(sex.reindex(means.index), append=True)
 
 
 def _nobody(who: str, own: pd.DataFrame) -> str:
