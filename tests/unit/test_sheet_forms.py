@@ -243,6 +243,16 @@ def test_subject_and_visit_together_are_unique(sheet):
     ]
 
 
+def test_the_visits_of_a_subject_have_one_sex(sheet):
+    path = sheet(
+        "subject,visit,images,sex\nS1,1,a,\nS1,2,b,w\nS1,3,c,M\nS2,1,d,m\nS2,2,e,male\nS2,3,f,F\nS3,1,g,F"
+    )
+    assert told_lines(path) == [
+        "line 4, sex: M, but F for 'S1' on line 3",
+        "line 7, sex: F, but M for 'S2' on line 5",
+    ]
+
+
 def test_scans_are_named_by_subject_and_visit(sheet):
     found = read_sheet(sheet("subject,visit,images\nA,2,a\nA_1,2,b\nA,10,c\n"))
     assert list(map(scan_of, found.rows)) == ["A_2", "A_1_2", "A_10"]

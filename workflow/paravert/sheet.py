@@ -169,6 +169,9 @@ def read_sheet(
         faults += _part_faults(columns, labels, lines)
     told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
     faults += [Fault(line, labels["subject"], fault) for line, fault in told]
+    if any(columns.get("visit", ())):
+        told = _two_sexes(columns.get("subject", []), columns.get("sex", []), lines)
+        faults += [Fault(line, labels["sex"], fault) for line, fault in told]
     first = columns.get("truth") or [""] * len(rows)
     faults += [
         Fault(line, labels["truth2"], "second masks alone, expected the first in the column truth")
@@ -431,6 +434,21 @@ def _repeated(
                 f"{_shown(subject)} is {_shown(spelt)} on line {with_name}, expected one spelling"
             )
             faults.append((line, told))
+    return faults
+
+
+def _two_sexes(
+    subjects: Sequence[str], sexes: Sequence[str], lines: Sequence[int]
+) -> list[tuple[int, str]]:
+    """Return line and fault of visits with another sex than an earlier one of the subject."""
+    faults = []
+    first: dict[str, tuple[int, str]] = {}
+    for line, subject, sex in zip(lines, subjects, sexes, strict=False):
+        if sex in SEX_CODES.values():
+            known, told = first.setdefault(subject, (line, sex))
+            if told != sex:
+                fault = f"{sex}, but {told} for {_shown(subject)} on line {known}, expected one sex"
+                faults.append((line, fault))
     return faults
 
 
