@@ -202,6 +202,12 @@ def test_odds_ratios_below_one_mean_less_fat_in_men():
     )
 
 
+def test_large_differences_are_told_without_exponent():
+    rows = contrast_rows("sex, area", CSA, (87.25, 300, 1234, 100), 1e-4)
+    found = claims(rows, muscles_table(PAPER_ORDER)).loc["Men have larger areas in all muscles"]
+    assert found.found.startswith("men against women: 87.2 to 1,230 x;")
+
+
 def test_the_order_of_the_muscles_is_counted_in_subjects():
     found = verdicts([], muscles_table(PAPER_ORDER))
     assert found["Erector spinae is the largest muscle in all subjects"] == "yes"

@@ -189,7 +189,8 @@ def _compared(
     known = estimated if tested.empty else tested
     as_claimed = (known["estimate"] > neutral) == above
     certain = as_claimed & (known["p_holm"] < SIGNIFICANT)
-    low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
+    estimates = known["estimate"]
+    low, high = (f"{float(f'{end:.3g}'):,g}" for end in (estimates.min(), estimates.max()))
     what = known["label"].iloc[0].partition(", ")[0]  # without the muscle
     ends = f"{low if low == high else f'{low} to {high}'} {known['unit'].iloc[0]}"
     measured = set(known["muscle"]) & set(MUSCLES)
