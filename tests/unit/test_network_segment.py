@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -125,6 +126,12 @@ def test_a_file_that_is_no_model_is_told(tmp_path):
     path.write_text("weights")
     with pytest.raises(InputError, match="not a model file"):
         load_model(path)
+
+
+def test_a_subject_whose_images_were_deleted_is_not_analysed_without_a_slice(cohort, model_file):
+    shutil.rmtree(cohort.parent / "subjects/S1/image")
+    with pytest.raises(InputError, match="S1: its converted images are gone; run again with"):
+        segmented(cohort, model_file)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

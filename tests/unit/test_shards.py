@@ -258,20 +258,21 @@ def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, ste
     assert by_subject["S2"].status == "analysed"
 
 
-@pytest.mark.parametrize("removed", ["S2", "S2/image"])
+@pytest.mark.parametrize("removed", ["S2", "S2/image", "S2/*"])
 @pytest.mark.parametrize("stages", [1, 3])
 def test_a_subject_whose_folder_was_removed_is_told_with_the_step_to_repeat(
     tmp_path, run, removed, stages
 ):
     run("S1", "S2")
-    shutil.rmtree(tmp_path / "subjects" / removed)
+    folder = removed.removesuffix("/*")
+    shutil.rmtree(tmp_path / "subjects" / folder)
+    if folder != removed:
+        (tmp_path / "subjects" / folder).mkdir()
     table = tmp_path / "convert.parquet"
     paths = {"folder": tmp_path / "subjects", "out": tmp_path / "preview.parquet"}
     work = shards.work_after if stages == 1 else shards.overlapped_after
     work_stages = [lambda task, *others: Product([])] * stages
-    with pytest.raises(
-        InputError, match=rf"{removed}.*: removed since .* --forcerun convert_dicom"
-    ):
+    with pytest.raises(InputError, match=rf"{folder}.*: removed since .* --forcerun convert_dicom"):
         work(table, "draw_preview", *work_stages, **paths)
 
 

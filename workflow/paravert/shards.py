@@ -419,7 +419,7 @@ class _Shard:
     def _check_unchanged(self, task: Task) -> None:
         """Raise InputError if files of earlier steps were changed or removed since these wrote them."""
         home, expected = self.folder / task.subject, task.depends_on.get("upstream")
-        if expected and not home.is_dir():
+        if expected and not (home.is_dir() and any(home.iterdir())):
             raise _changed(home, self.step.reads[0])
         for name in reversed(self.step.reads):
             store = self.store(task.subject, STEPS[name])
@@ -535,7 +535,7 @@ def _out_of_memory() -> SubjectFault:
 
 
 def _changed(file: Path, step: str) -> InputError:
-    how = "changed" if file.exists() else "removed"
+    how = "changed" if file.is_file() else "removed"
     return InputError(
         file,
         f"{how} since {step} wrote it; run again with --forcerun {step} "

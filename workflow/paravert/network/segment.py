@@ -20,7 +20,7 @@ import typer
 
 from paravert import shards
 from paravert.anatomy import LABELS
-from paravert.errors import Caution
+from paravert.errors import Caution, InputError
 from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, blank_slices, read_volume, write_volume
 from paravert.network.calibration import Calibration
@@ -40,6 +40,7 @@ from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import MIXED, NETWORK, SHEET
 
 log = logging.getLogger(__name__)
+NO_IMAGES = "its converted images are gone; run again with --forcerun convert_dicom"
 
 NO_MUSCLE = (
     "the network found no muscle in any slice: another part of the body, or a wrong pixel spacing?"
@@ -168,10 +169,13 @@ class Segmentation:
         """Return the stacks of a subject, read from its folder, ordered by their numbers.
 
         Each with its image, and either given labels or the standardised input of the network. task:
-        its subject names the folder in `folder`; nothing else of it is used.
+        its subject names the folder in `folder`; nothing else of it is used. Raises InputError if there
+        is no stack, as in a folder whose files somebody deleted.
         """
         files = SubjectFolder(self.folder / task.subject)
-        return [self._stack(files, number) for number in files.stack_numbers("image")]
+        if not (numbers := files.stack_numbers("image")):
+            raise InputError(files.home, NO_IMAGES)
+        return [self._stack(files, number) for number in numbers]
 
     def _stack(self, files: SubjectFolder, number: int) -> StackToLabel:
         image = read_volume(files.stack_file("image", number))
