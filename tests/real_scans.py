@@ -52,7 +52,8 @@ def dixon_slice(level: float) -> int:
 def scan_labels(predictor: Predictor, scan: Volume) -> np.ndarray:
     """Return the cleaned labels of a stack."""
     images, apart_mm = scan.array.astype(np.float32), scan.slice_spacing_mm
-    return cleaned(predictor.stack_labels(images, scan.pixel_spacing_mm, apart_mm=apart_mm))[0]
+    labels = predictor.stack_labels(images, scan.pixel_spacing_mm, apart_mm=apart_mm)
+    return cleaned(labels, apart_mm=apart_mm)[0]
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -73,7 +73,8 @@ def predicted(
     ]
     logits = map(together, *map(predictor.logits, stacks))
     made = predictor.predicted(stacks[0], logits)
-    return cleaned(made.labels)[0], predictor.model.calibration.predicted(made.expected_iou)
+    labels, _ = cleaned(made.labels, apart_mm=volume.slice_spacing_mm)
+    return labels, predictor.model.calibration.predicted(made.expected_iou)
 
 
 def by_muscle(columns: dict[str, np.ndarray], labels: np.ndarray, method: str) -> np.ndarray:

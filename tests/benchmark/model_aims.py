@@ -111,7 +111,7 @@ def on_phantoms(predictor: Predictor, phantoms: list[PhantomSlices]) -> Figures:
     found = []
     for one in phantoms:
         labels = predictor.stack_labels(one.images, (one.pixel_mm, one.pixel_mm), apart_mm=np.inf)
-        found.append(slice_overlap(cleaned(labels)[0], one.labels).iou)
+        found.append(slice_overlap(cleaned(labels, apart_mm=0)[0], one.labels).iou)
     rows = by_muscle(np.concatenate(found))
     return {
         f"phantoms: median IoU, {muscle.replace('_', ' ')}": row["median_iou"]
@@ -126,7 +126,7 @@ def on_volunteer(predictor: Predictor, data: Path) -> Figures:
         made = predictor.stack_predicted(
             image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
         )
-        labels = cleaned(made.labels)[0]
+        labels, _ = cleaned(made.labels, apart_mm=image.slice_spacing_mm)
         dice = judged(labels, mask)
         for muscle in BACK_MUSCLES:
             mean = np.mean([dice[muscle, side][0] for side in SIDES])

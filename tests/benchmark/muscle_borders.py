@@ -45,11 +45,9 @@ def shares(models: list[Path], data: Path) -> None:
     for model in models:
         predictor = Predictor(read_model(model))
         for kind, (image, mask, _) in dixon_images(data).items():
-            labels = cleaned(
-                predictor.stack_labels(
-                    image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
-                )
-            )[0]
+            apart_mm = image.slice_spacing_mm
+            labels = predictor.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=apart_mm)
+            labels, _ = cleaned(labels, apart_mm=apart_mm)
             true = mask_labels(mask)
             for name, own, other in (("MF", MULTIFIDUS, ERECTOR), ("ES", ERECTOR, MULTIFIDUS)):
                 (is_own, is_other), (made_own, made_other) = (

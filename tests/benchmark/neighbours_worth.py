@@ -36,7 +36,7 @@ def iou(predictor: Predictor, stack: PhantomSlices, apart_mm: float) -> np.ndarr
     """Return the IoU of a phantom's slices, (slices, 8)."""
     spacing_mm = (stack.pixel_mm, stack.pixel_mm)
     labels = predictor.stack_labels(stack.images, spacing_mm, apart_mm=apart_mm)
-    return slice_overlap(cleaned(labels)[0], stack.labels).iou
+    return slice_overlap(cleaned(labels, apart_mm=apart_mm)[0], stack.labels).iou
 
 
 def main() -> None:

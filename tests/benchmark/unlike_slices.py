@@ -43,8 +43,8 @@ from paravert.imaging.dicom_scan import scan_folder  # noqa: E402
 from paravert.imaging.frame_stack import stack_frames  # noqa: E402
 from paravert.imaging.image_stack import FURTHEST_MM, LEAST_SIDE, REACH, unlike_neighbours  # noqa: E402
 from paravert.imaging.input_files import quiet_pydicom  # noqa: E402
-from paravert.imaging.nifti import is_nifti  # noqa: E402
 from paravert.imaging.parallel_frames import group_frames  # noqa: E402
+from paravert.sheet import is_nifti  # noqa: E402
 from varied_stacks import KINDS, draw  # noqa: E402
 
 SYNTAXES = (

@@ -187,6 +187,35 @@ def test_validation_slices_that_are_not_there_are_told_without_a_traceback(tmp_p
     assert "nowhere.parquet: not a table of draw_anatomies" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["{}", "./{}", "{}/", "--out={}"])
+@pytest.mark.parametrize("out", ["folder", "file/dictionary.md"])
+def test_a_path_is_told_in_each_form_in_which_it_is_given(word, out, tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(out)] if word.startswith("--") else ["--out", word.format(out)]
+    assert exit_code(["write_dictionary", *words]) in (1, 2)
+    assert out.partition("/")[0] in capsys.readouterr().err
+
+
+def test_a_missing_file_that_nobody_named_is_a_bug_of_ours(monkeypatch):
+    def fail(*words):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
+
+    monkeypatch.setattr("paravert.__main__._run", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["write_dictionary", "--out", "here"])
+
+
+def test_a_full_disk_is_told_once(monkeypatch, capsys):
+    def fail(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("paravert.__main__._run", fail)
+    assert main(["write_dictionary", "--out", "here"]) == 1
+    assert capsys.readouterr().err == "paravert write_dictionary: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     "command", ["pretrain_network", "train_network", "train_levels", "train_axial_levels"]
 )

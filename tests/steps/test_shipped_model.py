@@ -80,7 +80,8 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
     for index in range(PHANTOMS):
         phantom = phantom_slices(PHANTOM_SEED, PHANTOMS, index, SLICES)
         spacing_mm = (phantom.pixel_mm, phantom.pixel_mm)
-        labels, _ = cleaned(predictor.stack_labels(phantom.images, spacing_mm, apart_mm=math.inf))
+        labels = predictor.stack_labels(phantom.images, spacing_mm, apart_mm=math.inf)
+        labels, _ = cleaned(labels, apart_mm=0)
         found.append(slice_overlap(labels, phantom.labels).iou)
     medians = {
         muscle: row["median_iou"] for muscle, row in by_muscle(np.concatenate(found)).items()
@@ -125,7 +126,9 @@ def test_fat_fractions_of_a_real_dixon_volunteer_are_those_with_manual_masks(pre
         for one in (water, fat)
     ]
     logits = map(dixon_logits, *map(predictor.logits, stacks))
-    labels, _ = cleaned(predictor.predicted(stacks[0], logits).labels)
+    labels, _ = cleaned(
+        predictor.predicted(stacks[0], logits).labels, apart_mm=water.slice_spacing_mm
+    )
     assert np.mean([dice for dice, _, _ in judged(labels, mask).values()]) > 0.91
     both = water.array.astype(float) + fat.array
     for muscle in ("erector_spinae", "multifidus"):

@@ -170,3 +170,12 @@ def test_what_is_used_for_no_scan_is_told(tmp_path):
     assert found == {name: tmp_path / "corrected" / name for name in ("A_2", "S1")}
     assert others == ["S2", "S3.nii.gz", "S4", "S9", "s3"]
     assert plan.corrected_labels(tmp_path / "corrected/sheet.csv", scans) == ({}, [])
+
+
+def test_files_of_macos_are_no_corrections_and_upper_case_is(tmp_path):
+    for name in ("S1/._stack-01.nii.gz", "S2/STACK.NII.GZ"):
+        file = tmp_path / "corrected" / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    found, others = plan.corrected_labels(tmp_path / "sheet.csv", {"S1", "S2"})
+    assert (list(found), others) == (["S2"], ["S1"])

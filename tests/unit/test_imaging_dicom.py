@@ -123,6 +123,7 @@ def test_header_facts_are_those_of_the_series(tmp_path):
         ("TOSHIBA_MEC", "Toshiba"),
         ("CANON_MEC", "Canon"),
         ("UIH", "United Imaging"),
+        ("United_Imaging", "United Imaging"),
         ("GEHC", "GE"),
         ("GE MEDICAL SYSTEMS", "GE"),
         ("General Imaging Gems", "other"),

@@ -1,10 +1,14 @@
 """Cleaning of label maps with known results."""
 
+from functools import partial
+
 import numpy as np
 from scipy import ndimage
 
-from paravert.network.clean import cleaned, enclosed, main_part
+from paravert.network import clean
+from paravert.network.clean import enclosed, largest_of_slices, main_part
 
+cleaned = partial(clean.cleaned, apart_mm=5.0)
 EMPTY = np.zeros((4, 20, 20), dtype=np.uint8)
 
 
@@ -83,6 +87,16 @@ def test_sections_in_slices_far_apart_need_not_overlap():
     stray = box(0, 15, 15, on=oblique)
     assert (cleaned(stray, apart_mm=30.0)[0] == oblique).all()
     assert not cleaned(stray, apart_mm=20.0)[0][1].any()
+
+
+def test_a_stray_displaces_no_muscle_of_slices_far_apart():
+    muscle = box(slice(1, 4), slice(2, 10), slice(2, 10), on=box(0, slice(2, 7), slice(2, 7)))
+    stray = box(slice(1, 4), 15, slice(11, 18), on=box(0, 15, 15, on=muscle)) == 1
+    found = largest_of_slices(stray)
+    assert (found == (muscle == 1)).all()
+    thin = box(0, slice(0, 9), slice(0, 9), on=box(1, 15, 15))  # apart from each other
+    through = box(slice(0, 2), 15, 15, on=thin) == 1
+    assert (largest_of_slices(through).sum(axis=(1, 2)) == [81, 1, 0, 0]).all()
 
 
 def test_an_absent_muscle_stays_absent():

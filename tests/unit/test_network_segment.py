@@ -15,7 +15,7 @@ import torch
 from scipy.special import log_softmax
 
 import paravert
-from network_subjects import AFFINE, disc_stack, make_cohort
+from network_subjects import AFFINE, SLICE_MM, disc_stack, make_cohort
 from paravert import shard_tables
 from paravert.anatomy import LABELS, MUSCLES, OTHER_SIDE
 from paravert.errors import Caution, InputError
@@ -326,7 +326,9 @@ def alone(table, predictor):
             predicted = predictor.stack_predicted(
                 image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
             )
-            found[home.name, file.name], _ = cleaned(predicted.labels)
+            found[home.name, file.name], _ = cleaned(
+                predicted.labels, apart_mm=image.slice_spacing_mm
+            )
             iou_file = SubjectFolder(home).predicted_iou_file(int(file.name[6:8])).name
             found[home.name, iou_file] = predicted.expected_iou
     return found
@@ -358,10 +360,12 @@ def test_dixon_images_are_segmented_from_water_and_fat(several, expecting_model)
         for one in (water, fat)
     ]
     logits = map(dixon_logits, *map(predictor.logits, parts))
-    expected, _ = cleaned(predictor.predicted(parts[0], logits).labels)
+    expected, _ = cleaned(predictor.predicted(parts[0], logits).labels, apart_mm=SLICE_MM)
     found = all_labels(several)["S1", "stack-01.nii.gz"]
     assert (found == expected).mean() > 0.9999  # but for ties
-    assert (found != cleaned(predictor.predicted(parts[1]).labels)[0]).mean() > 0.001
+    assert (
+        found != cleaned(predictor.predicted(parts[1]).labels, apart_mm=SLICE_MM)[0]
+    ).mean() > 0.001
     write_volume(home.stack_file("image", 1), water)
     write_volume(home.stack_file("water", 1), fat)
     (home.home / "segment.json").unlink()  # otherwise the result is kept
@@ -388,7 +392,7 @@ def test_a_slice_that_is_blank_in_one_dixon_image_is_segmented_from_the_other(
     logits = list(map(dixon_logits, *map(predictor.logits, parts.values())))
     shown = parts["image" if blank == "water" else "water"]
     logits[1] = log_softmax(list(predictor.logits(shown))[1], axis=0)
-    expected, _ = cleaned(predictor.predicted(shown, logits).labels)
+    expected, _ = cleaned(predictor.predicted(shown, logits).labels, apart_mm=SLICE_MM)
     found = all_labels(several)["S1", "stack-01.nii.gz"]
     assert (found == expected).mean() > 0.9999  # but for ties
 

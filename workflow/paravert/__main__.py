@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> int:
     empty, -h or --help prints the list of commands. A command that succeeds does not return: Typer
     raises SystemExit with code 0, and with code 2 for faulty options, 130 after Ctrl-C, 1 if nobody
     reads its output any more (closed pipe). Returns 0 after --help; 1 if a worker process died, a
-    disk is full or read-only, access to a file is denied, or a file or folder is missing or the other
-    of the two; 2 for a faulty input (InputError), an unknown command, or no arguments. The list of
+    disk is full or read-only, access to a file is denied, or a path among the arguments is missing,
+    or a folder in place of a file or the reverse; 2 for a faulty input (InputError), an unknown command, or no arguments. The list of
     commands goes to stdout, for an unknown command to stderr like all messages. Other exceptions are
     not caught.
     """
@@ -83,12 +83,12 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
     except OSError as error:
-        given = isinstance(error, WRONG_PATH) and _path_of(error) in arguments
+        path = error.filename2 or error.filename
+        given = isinstance(error, WRONG_PATH) and path and _is_given(path, arguments[1:])
         if error.errno not in NOT_WRITABLE and not given:
             raise
-        sys.stderr.write(
-            f"paravert {arguments[0]}: {os.strerror(error.errno or 0)} ({_path_of(error)})\n"
-        )
+        where = f" ({path})" if path else ""
+        sys.stderr.write(f"paravert {arguments[0]}: {os.strerror(error.errno)}{where}\n")
         return 1
     return 0
 
@@ -117,8 +117,10 @@ def application(command: str) -> "typer.Typer":
     return app
 
 
-def _path_of(error: OSError) -> str:
-    return str(error.filename2 or error.filename or error.args[-1])
+def _is_given(path: str, words: list[str]) -> bool:
+    """Return whether a path, or one that leads through it, is among the words of a command."""
+    given = [Path(word.partition("=")[2] if word.startswith("--") else word) for word in words]
+    return any(Path(path) in (one, *one.parents) for one in given)
 
 
 def _run(command: str, *options: str) -> None:

@@ -24,7 +24,7 @@ from paravert.label_sources import CORRECTED, OWN, LabelSource
 from paravert.provenance import digest
 from paravert.records import ANALYSED
 from paravert.shard_tables import read_lasting_made_from, read_made_from, read_outcomes
-from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count
+from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, is_nifti, lumbar_count
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST, LAST = STEPS["convert_dicom"], STEPS["draw_preview"]
@@ -374,7 +374,7 @@ def _names_in(folder: Path) -> list[str]:
 
 def _has_nifti(folder: Path) -> bool:
     try:
-        return any(name.endswith((".nii", ".nii.gz")) for name in _names_in(folder))
+        return any(is_nifti(Path(name)) for name in _names_in(folder))
     except OSError:
         return True
 

@@ -119,6 +119,8 @@ def damage_told(path: Path) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(path, "no such file, expected the table of a step") from None
     except (pa.ArrowInvalid, OSError) as error:
+        if path.is_dir():
+            raise InputError(path, "a folder, expected the table of a step") from None
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _damaged(path) from error

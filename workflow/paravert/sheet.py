@@ -199,6 +199,15 @@ def read_sheet(
     return Sheet(resolved, types, encoding, own, dated, doubts)
 
 
+def is_nifti(path: Path) -> bool:
+    """Return whether a file name ends with .nii or .nii.gz, in upper or lower case.
+
+    False if it begins with "._": macOS adds such a file, which is no image, to each that it copies to
+    a disk of another system.
+    """
+    return path.name.lower().endswith((".nii", ".nii.gz")) and not path.name.startswith("._")
+
+
 def scan_of(row: Mapping[str, str]) -> str:
     """Return the name of the scan that a row of the sheet describes, such as "A001" or "A001_2".
 
@@ -444,7 +453,7 @@ def _two_sexes(
     faults = []
     first: dict[str, tuple[int, str]] = {}
     for line, subject, sex in zip(lines, subjects, sexes, strict=False):
-        if sex in SEX_CODES.values():
+        if subject and sex in SEX_CODES.values():
             known, told = first.setdefault(subject, (line, sex))
             if told != sex:
                 fault = f"{sex}, but {told} for {_shown(subject)} on line {known}, expected one sex"

@@ -151,8 +151,8 @@ def _day(data: Dataset, keyword: str) -> str:
 
 
 def _is_day(told: str) -> bool:
-    """Return whether a text is a day of the calendar (YYYYMMDD)."""
-    if not (len(told) == 8 and told.isascii() and told.isdigit()):
+    """Return whether a text is a day of the calendar (YYYYMMDD) since 1900."""
+    if not (len(told) == 8 and told.isascii() and told.isdigit() and told >= "1900"):
         return False
     try:
         return bool(date.fromisoformat(told))

@@ -44,8 +44,8 @@ from paravert.archive.visits import (
     sheet_table,
 )
 from paravert.errors import InputError, Reason, SubjectFault
-from paravert.imaging.nifti import is_nifti
 from paravert.shards import worker_pool
+from paravert.sheet import is_nifti
 
 log = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from paravert.imaging.image_stack import Images, ImageStack, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.label_maps import drawn_labels
 from paravert.imaging.masks import Masks, read_masks
-from paravert.imaging.nifti import is_nifti, read_nifti
+from paravert.imaging.nifti import read_nifti
 from paravert.imaging.volume import voxel_digest, write_volume
 from paravert.label_sources import CORRECTED, OWN, LabelSource
 from paravert.plan import NONE_CORRECTED, conversion_inputs, corrected_labels, images_away
-from paravert.sheet import read_sheet, scan_of
+from paravert.sheet import is_nifti, read_sheet, scan_of
 from paravert.subject_folder import (
     FAT_FOLDER,
     GIVEN_FOLDER,

@@ -175,11 +175,8 @@ def _manufacturer(told: str) -> str | None:
     if not told:
         return None
     names = {name: name for name in MANUFACTURERS} | SHORT_NAMES
-    # Scanners also write TOSHIBA_MEC and CANON_MEC.
-    around = "(?<![A-Z]){}(?![A-Z])"
+    told = told.replace("_", " ")  # such as TOSHIBA_MEC and CANON_MEC
     known = (
-        maker
-        for name, maker in names.items()
-        if re.search(around.format(name), told, re.IGNORECASE)
+        maker for name, maker in names.items() if re.search(rf"\b{name}\b", told, re.IGNORECASE)
     )
     return next(known, OTHER_MANUFACTURER)

@@ -24,10 +24,11 @@ from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import corner_distance_mm
 from paravert.imaging.image_stack import CONTENT_CAUTIONS, Images, ImageStack
 from paravert.imaging.input_files import PathKind, files_at, path_kind
-from paravert.imaging.nifti import is_nifti, read_nifti
+from paravert.imaging.nifti import read_nifti
 from paravert.imaging.parallel_frames import group_frames
 from paravert.imaging.sequence import DIXON_MAP, name_without_part
 from paravert.imaging.volume import Volume, blank_slices
+from paravert.sheet import is_nifti
 from paravert.tables import DIXON_FAT, DIXON_WATER
 
 ROUNDED_MM = 1  # decimals, of positions that are compared: parts of one acquisition have the same

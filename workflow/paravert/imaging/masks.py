@@ -18,9 +18,10 @@ from paravert.imaging.geometry import (
 )
 from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.label_maps import left_beyond_right_mm
-from paravert.imaging.nifti import VoxelGrid, is_nifti, read_grid
+from paravert.imaging.nifti import VoxelGrid, read_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
 from paravert.label_sources import CORRECTED, OWN, LabelSource
+from paravert.sheet import is_nifti
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the

@@ -45,7 +45,6 @@ from paravert.imaging.image_stack import (
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 from paravert.tables import PLANES, UNKNOWN
 
-SUFFIXES = (".nii", ".nii.gz")
 FORMS_TOLERANCE_MM = 1.0  # sform and qform of one file, at the corners: see QFORM_TOLERANCE_MM
 SLICE_AXIS_RATIO = 1.5  # an axis whose spacing is larger by this factor is the slice axis
 MILLIMETRES = ("mm", "unknown")
@@ -76,15 +75,6 @@ class VoxelGrid:
     affine: np.ndarray
     slice_axis: int | None = None
     rounded: bool = False
-
-
-def is_nifti(path: Path) -> bool:
-    """Return whether a file name ends with .nii or .nii.gz, in upper or lower case.
-
-    False if it begins with "._": macOS adds such a file, which is no image, to each that it copies to
-    a disk of another system.
-    """
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith("._")
 
 
 def read_nifti(file: Path, role: str = "images") -> Images:

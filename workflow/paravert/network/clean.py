@@ -16,7 +16,7 @@ OVERLAP_MM = 25.0
 def cleaned(
     labels: np.ndarray,
     *,
-    apart_mm: float = 0.0,
+    apart_mm: float,
     keep_largest: bool = True,
     fill_holes: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +25,8 @@ def cleaned(
     labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. apart_mm: distance (mm)
     between adjacent slices. keep_largest: set all 3-D components of a label (connected through faces of
     voxels) to background, except the largest and those that continue it beyond its first or last slice
-    or across a gap of slices (`main_part`; where slices lie more than 25 mm apart, without overlap).
+    or across a gap of slices (`main_part`), or, where slices lie more than 25 mm apart, the
+    largest in each slice (`largest_of_slices`).
     fill_holes: then give background that a label encloses within a slice to that label. Cleaned: same
     dtype and axes as labels. Changed: int64 (8,), pixels removed from a label plus pixels added to it,
     over all slices; entry k is of label k + 1 (anatomy.LABELS).
@@ -36,7 +37,7 @@ def cleaned(
     for index, (value, box) in enumerate(zip(LABEL_VALUES, boxes, strict=True)):
         if box is not None and keep_largest:
             mask = labels[box] == value
-            stray = mask & ~main_part(mask, overlap=apart_mm <= OVERLAP_MM)
+            stray = mask & ~(main_part if apart_mm <= OVERLAP_MM else largest_of_slices)(mask)
             result[box][stray] = BACKGROUND
             changed[index] += stray.sum()
     for index, (value, box) in enumerate(zip(LABEL_VALUES, boxes, strict=True)):
@@ -48,7 +49,7 @@ def cleaned(
     return result, changed
 
 
-def main_part(mask: np.ndarray, *, overlap: bool = True) -> np.ndarray:
+def main_part(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of a mask and the components that continue it in other slices.
 
     mask: bool (slices, rows, columns); returns the same shape and dtype, all False for a mask without a
@@ -57,8 +58,7 @@ def main_part(mask: np.ndarray, *, overlap: bool = True) -> np.ndarray:
     another, so that a rule per slice would lose one. Components are visited by decreasing size (of
     equal ones, the one with the lowest slice index first). The first is kept. A later one is kept if
     none of its slices contains kept pixels and it continues them across the gap: its slice nearest to
-    kept pixels and their slice nearest to it have a pixel (row, column) in common. Without
-    overlap (default: with), for slices that lie far apart, all of it is kept in slices without kept pixels.
+    kept pixels and their slice nearest to it have a pixel (row, column) in common.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:
@@ -70,13 +70,24 @@ def main_part(mask: np.ndarray, *, overlap: bool = True) -> np.ndarray:
     for index in np.argsort(-sizes, kind="stable"):
         box = boxes[index]
         part = pieces[box] == index + 1
-        free = ~taken[box[0]]
-        if not overlap:
-            part &= free[:, None, None]
-        elif taken.any() and not (free.all() and _continues(part, box, kept, taken)):
-            continue
-        kept[box] |= part
-        taken[box[0]] = True
+        if not taken.any() or (not taken[box[0]].any() and _continues(part, box, kept, taken)):
+            kept[box] |= part
+            taken[box[0]] = True
+    return kept
+
+
+def largest_of_slices(mask: np.ndarray) -> np.ndarray:
+    """Return the largest connected component of a mask, and then of the slices that are still without one.
+
+    mask: bool (slices, rows, columns), of slices that lie far apart; returns the same shape and dtype.
+    Components are 3-D, connected through pixel faces; their sections need not overlap each other.
+    """
+    kept, rest = np.zeros_like(mask), mask.copy()
+    while rest.any():
+        pieces, _ = ndimage.label(rest)
+        largest = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
+        kept |= largest
+        rest[largest.any(axis=(1, 2))] = False
     return kept
 
 

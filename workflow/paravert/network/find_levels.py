@@ -100,11 +100,10 @@ def find_levels(
     first of these that is known and certain enough (by the muscles: SD of at most 0.3 levels); null if
     there is none. If the sagittal series does not show clearly which discs it shows, its levels are not
     used if they differ from those by the muscles by more than 0.5 in a slice. Levels by the muscles
-    need five lumbar vertebrae, and labels of all eight muscles in every stack; none are told if the labels
-    show one side alone. A file of points that
-    cannot be used gives a warning only. A model needs its SHA-256. Raises InputError if a model file is
-    missing or has another SHA-256, or the sheet is faulty. Other parameters and errors: as of
-    `shards.work_after`, whose shard_table is `segment`.
+    need five lumbar vertebrae, and labels of all eight muscles in every stack; none are told if the
+    labels show one side alone. A file of points that cannot be used gives a warning only. A model needs
+    its SHA-256. Raises InputError if a model file is missing or has another SHA-256, or the sheet is
+    faulty. Other parameters and errors: as of `shards.work_after`, whose shard_table is `segment`.
     """
     if model is not None:
         check_sha256(model, model_sha256, "find_levels.sha256")

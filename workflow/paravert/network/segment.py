@@ -186,13 +186,36 @@ class Segmentation:
         dixon = [
             read_volume(file).array for file in (water, files.fat_file(number)) if water.is_file()
         ]
-        prepared = tuple(
-            self.predictor.prepared(array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
-            for array in dixon or [image.array]
-        )
+        prepared = tuple(self._prepared(array, image) for array in dixon or [image.array])
         if dixon:
-            prepared = _without_blank(prepared, [blank_slices(array) for array in dixon])
+            prepared = self._without_blank(prepared, dixon, image)
         return StackToLabel(number, image, prepared=prepared)
+
+    def _without_blank(
+        self, parts: tuple[Prepared, ...], arrays: list[np.ndarray], image: Volume
+    ) -> tuple[Prepared, ...]:
+        """Return water and fat; a slice that is blank in one of them is in both as in the other.
+
+        A blank slice shows no muscle, so that together with it too little of the other is labelled.
+        arrays: of water and fat, (slices, rows, columns) on the grid of image.
+        """
+        blank = [blank_slices(array)[:, None, None] for array in arrays]
+        if not np.any(blank):
+            return parts
+        shown = self._prepared(np.where(blank[0], *arrays[::-1]), image)
+        return tuple(
+            replace(
+                part,
+                slices=np.where(own, other.slices, part.slices),
+                neighbour_weights=shown.neighbour_weights,
+            )
+            for part, other, own in zip(parts, parts[::-1], blank, strict=True)
+        )
+
+    def _prepared(self, array: np.ndarray, image: Volume) -> Prepared:
+        return self.predictor.prepared(
+            array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+        )
 
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
         """Return pairs (stack, logits of its slices), in the order of `stacks`.
@@ -241,26 +264,6 @@ class Segmentation:
             return SegmentedStack(stack.number, stack.image.with_array(stack.given))
         made = self.predictor.predicted(stack.prepared[0], logits)
         return SegmentedStack(stack.number, stack.image.with_array(made.labels), made.expected_iou)
-
-
-def _without_blank(parts: tuple[Prepared, ...], blank: list[np.ndarray]) -> tuple[Prepared, ...]:
-    """Return water and fat; a slice that is blank in one of them is in both as in the other.
-
-    A blank slice shows no muscle, so that together with it too little of the other is labelled. blank: of
-    water and fat, bool (slices,).
-    """
-    if not np.any(blank):
-        return parts
-    weights = [part.neighbour_weights for part in parts]
-    shown = None if weights[0] is None else np.maximum(*weights)
-    return tuple(
-        replace(
-            part,
-            slices=np.where(own[:, None, None], other.slices, part.slices),
-            neighbour_weights=shown,
-        )
-        for part, other, own in zip(parts, parts[::-1], blank, strict=True)
-    )
 
 
 @cache

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.errors import InputError
 from paravert.shard_tables import damage_told
 from paravert.study.scans import scan_keys
 from paravert.tables import VISIT, Table, whole_file
@@ -38,7 +39,10 @@ def read_frame(
     """
     file = cohort / f"{table.name}.parquet"
     with damage_told(file):
-        names = columns and _with_visit(columns, pq.read_schema(file))
+        schema = pq.read_schema(file)
+        names = columns and _with_visit(columns, schema)
+        if absent := set(names or ()) - set(schema.names):
+            raise InputError(file, f"no column {min(absent)}, expected a table of this version")
         found = pd.read_parquet(file, columns=names, filters=filters)
     frame = with_ordered_categories(found)
     keys = [key for key in (table.keys[0], VISIT.name, *table.keys[1:]) if key in frame]

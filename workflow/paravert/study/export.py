@@ -18,6 +18,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.outputs import EXPORTS
+from paravert.shard_tables import damage_told
 from paravert.tables import whole_file
 
 PROVENANCE = ("software_version", "model_sha256", "configuration_sha256", "run_id")
@@ -49,15 +50,16 @@ def export_tables(
     number or an empty text in Stata and SPSS. Lists are joined by spaces. CSV is written in parts, with
     a datapackage.json that describes it; a table for Stata or SPSS is held in memory. Stata and SPSS
     files have labels with meaning and unit, value labels, and notes with the provenance of the run.
-    Raises InputError if the folder has no datapackage.json of gather_cohort.
+    Raises InputError if the folder has no datapackage.json of gather_cohort, or a table is missing or
+    damaged.
     """
-    package = _read_package(cohort / "datapackage.json")
-    provenance = {name: package[name] for name in PROVENANCE}
+    package, provenance = _read_package(cohort / "datapackage.json")
     for name in formats:
         folder, suffix = out / name, EXPORTS[name]
         for resource in package["resources"]:
             source = cohort / resource["path"]
-            with whole_file(folder / f"{resource['name']}.{suffix}") as draft:
+            file = folder / f"{resource['name']}.{suffix}"
+            with damage_told(source), whole_file(file) as draft:
                 if name == "csv":
                     _write_csv(draft, source)
                 else:
@@ -66,10 +68,12 @@ def export_tables(
             _write_package(folder / "datapackage.json", package)
 
 
-def _read_package(path: Path) -> dict:
+def _read_package(path: Path) -> tuple[dict, dict[str, str]]:
+    """Return the description of the cohort tables, and the provenance in it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        package = json.loads(path.read_text(encoding="utf-8"))
+        return package, {name: package[name] for name in PROVENANCE}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         told = f"may not be read ({error}), expected the description of gather_cohort"
         raise InputError(path, told) from None
 

@@ -217,7 +217,7 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
     known, of_all = (
         values.dropna().index.get_level_values("subject").nunique() for values in (fat, whole)
     )
-    if note := too_few(known, of_all):
+    if of_all and (note := too_few(known, of_all)):
         yield way.choices() | {"note": note}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))
