@@ -92,6 +92,23 @@ def test_a_model_for_levels_that_is_empty_needs_no_empty_sha256(study):
     assert LEVELS["sha256"] not in told
 
 
+def test_a_selected_name_that_looks_like_a_number_is_taken_as_it_is_written(study):
+    study.rows = []
+    for subject, visit in (("1", "2"), ("12", "1"), ("007", "1")):
+        study.add(subject, study.folder / "images", visit=visit)
+    for own, arguments, scan in (
+        ("", ["subjects=1_2"], "1_2"),
+        ("", ["subjects=007", "seed=2"], "007_1"),
+        ("subjects: 12", ["subjects=1_2"], "1_2"),
+        ("subjects: 1_2 # second visit", ["seed=2"], "1_2"),
+    ):
+        (study.folder / "own.yaml").write_text(f"sheet: sheet.tsv\n{own}\n")
+        files = ["--configfile", "own.yaml", "--config", *arguments]
+        done = study.run("--dry-run", "--printshellcmds", *files)
+        told = done.stdout + done.stderr
+        assert set(re.findall(r"--subject (\S+)", told)) == {scan}, told
+
+
 FILES = {
     "binary": (b"\x89PNG\xff", "not UTF-8, expected a configuration (YAML)"),
     "empty": (b"", "an empty file, expected settings"),

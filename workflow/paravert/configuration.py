@@ -90,6 +90,19 @@ def check_files(files: Iterable[Path]) -> None:
             raise InputError(file, f"{'; '.join(twice)}, expected once")
 
 
+def as_written(key: str, files: Iterable[Path], arguments: Iterable[str]) -> str | None:
+    """Return the text of a setting at the top of the configuration as it was written, None if nowhere.
+
+    YAML and Snakemake read names such as 007 and 1_2 as the numbers 7 and 12. key: of the setting, whose
+    value is no list and no section. files: configuration files that `check_files` accepts; the last one
+    with the setting counts. arguments: of Snakemake's option --config, such as "subjects=007"; they
+    override the files.
+    """
+    pairs = [(name.value, node.value) for file in files for name, node in _document(file).value]
+    pairs += [argument.split("=", 1) for argument in arguments if "=" in argument]
+    return next((text for name, text in reversed(pairs) if name == key), None)
+
+
 def _document(file: Path) -> yaml.Node | None:
     """Return the root node of a YAML file, None for an empty one; InputError for other files."""
     try:

@@ -22,7 +22,7 @@ if IS_CLONE and str(WORKFLOW_FOLDER) not in sys.path:
 
 import paravert
 from paravert import cluster, codebook, outputs, plan, provenance, sheet, snakemake_hooks, steps
-from paravert.configuration import check_configuration, check_files
+from paravert.configuration import as_written, check_configuration, check_files
 from paravert.errors import InputError, some_of
 from paravert.label_sources import CORRECTED, as_option, label_source
 from paravert.network.model_file import card_file, learnt_from, split_digest
@@ -91,6 +91,7 @@ def check_config():
     """Raise InputError or FaultyInput if the configuration is faulty, before anything runs."""
     if not IS_MODULE:
         check_configuration_files(workflow.configfiles)
+        keep_names_of_digits()
     check_configuration({key: config[key] for key in config if key != "pathvars"})
     for pattern in config["convert_dicom"]["series_description"]:
         try:
@@ -103,6 +104,14 @@ def check_config():
         if not Path(file).is_file():
             raise InputError(f"review.ratings: {file}", f"no such file in {os.getcwd()}")
         check_words_in(file)
+
+
+def keep_names_of_digits():
+    """Put the setting subjects back as it was written, if it was read as a number."""
+    if isinstance(config.get("subjects"), (int, float)):
+        given = workflow.config_settings
+        written = as_written("subjects", given.configfiles, given.config_args)
+        config["subjects"] = written or config["subjects"]
 
 
 def check_words_in(path):
