@@ -70,6 +70,12 @@ SETTINGS = {
         "train_network: {start_from: 'models/{A} 1.csv'}",
         "models/{A} 1.csv: a word in braces, or a name such as <results>, which Snakemake replaces;",
     ),
+    "results, blank": (
+        "pathvars: {results: my results}",
+        "pathvars.results is 'my results', expected",
+    ),
+    "results, slash": ("pathvars: {results: out/}", "pathvars.results is 'out/', expected a path"),
+    "results, dot": ("pathvars: {results: ./out}", "pathvars.results is './out', expected a path"),
     "another SHA-256": (f"find_levels: {{sha256: '{64 * '0'}'}}", "(setting find_levels.sha256); "),
 }
 

@@ -54,6 +54,10 @@ configfile: SHIPPED_CONFIGURATION
 # The folder of all results, which Snakemake writes as <results> in paths. A workflow that imports this
 # one may set another: `pathvars: results="lumbar/results"` in its `module` statement.
 RESULTS = workflow.pathvars.get("results")
+# It stands in commands without quotes, and is compared with the paths of outputs.
+if not re.fullmatch(r"[\w@%+=:,./-]+", RESULTS) or os.path.normpath(RESULTS) != RESULTS:
+    expected = "a path such as a/b, without blanks, signs of the shell, ./ or a slash at its end"
+    raise FaultyInput(f"pathvars.results is {RESULTS!r}, expected {expected}")
 # Configuration and sheet are copied here for the jobs, so that an edit during a run affects the next run.
 RUN_FOLDER = Path(".snakemake/paravert", __name__ if IS_MODULE else "")
 RUN_CONFIGURATION = RUN_FOLDER / "configuration.yaml"
