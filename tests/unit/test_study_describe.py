@@ -362,6 +362,15 @@ def test_small_cohorts_give_every_table(tmp_path, subjects, truth):
     assert made["flow"].subjects[0] == subjects + 2
 
 
+def test_the_change_of_visits_that_left_the_sheet_is_removed(tmp_path):
+    write_cohort(tmp_path / "cohort", 1)
+    change = tmp_path / "tables/change.csv"
+    change.parent.mkdir()
+    change.write_text("subject\nA001\n")
+    write_tables(tmp_path / "cohort", change.parent, bootstrap_samples=20)
+    assert not change.exists()
+
+
 def test_tables_do_not_change_from_run_to_run(tmp_path):
     write_cohort(tmp_path / "cohort", 4, quarantined=1)
     for folder in ("first", "second"):

@@ -90,7 +90,8 @@ def write_tables(
 
     Each is a file <name>.csv; outputs.TABLES lists them: Table 1 (overlap with manual masks), cohort,
     normal values, agreement, reliability, flow of subjects and others; with visits also change.csv, the
-    change between the first and the last scan of each subject, without rows if share_tables.
+    change between the first and the last scan of each subject, without rows if share_tables. Without
+    visits the change.csv of an earlier sheet is removed.
     """
     overlap = read_frame(cohort, codebook.OVERLAP, (*SCORE_COLUMNS, "pixels_truth2"))
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
@@ -134,6 +135,8 @@ def write_tables(
     if "visit" in ledger:  # its rows are of single persons, so none is shared
         change = change_table(muscles, subjects)
         write_csv(out / "change.csv", change[:0] if share_tables else change)
+    else:
+        (out / "change.csv").unlink(missing_ok=True)
     log.info(
         "write_tables: %d subjects, %d with truth, %d tables in %s",
         len(first), overlap["subject"].nunique(), len(made), out,
