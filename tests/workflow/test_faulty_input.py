@@ -70,6 +70,14 @@ SETTINGS = {
         "train_network: {start_from: 'models/{A} 1.csv'}",
         "models/{A} 1.csv: a word in braces, or a name such as <results>, which Snakemake replaces;",
     ),
+    "no, name": (
+        "columns: {no: Number}",
+        "columns.False is true or false, expected a name in quotes",
+    ),
+    "no, value": (
+        "fit_models: {covariates: [no]}",
+        "fit_models.covariates.0 is False, expected text in quotes, as YAML reads yes, no, on",
+    ),
     "results, blank": (
         "pathvars: {results: my results}",
         "pathvars.results is 'my results', expected",

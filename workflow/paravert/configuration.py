@@ -36,6 +36,8 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z": "at most 32 letters, digits, _ and -, the first a letter or digit",
 }
 
+IN_QUOTES = "in quotes, as YAML reads yes, no, on and off as true and false"
+
 # Numbers that YAML takes for text.
 is_text_for_yaml = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]+\.[0-9]*[eE][0-9]+").fullmatch
 
@@ -44,8 +46,9 @@ def check_configuration(settings: dict) -> None:
     """Raise InputError unless the whole configuration fits the schema config.schema.yaml.
 
     settings: the configuration as nested dicts, as read from YAML. The message lists every setting
-    that is unknown, missing, of a wrong type or form, or out of range, and every text with an
-    invisible character (`errors.unseen_character`) other than a line feed.
+    that is unknown, missing, of a wrong type or form, or out of range, every name that YAML read as
+    true or false, and every text with an invisible character (`errors.unseen_character`) other than a
+    line feed.
     """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
@@ -66,7 +69,7 @@ def check_section(name: str, settings: object) -> None:
 def _check(settings: dict, schema: dict) -> None:
     errors = _VALIDATOR(schema).iter_errors(settings)
     faults = {fault for error in errors for fault in _sentences(error)}
-    faults |= set(_unseen(settings, []))
+    faults |= set(_unseen(settings, [])) | set(_names_without_quotes(settings, []))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         told = "".join(f"\n  {fault}" for fault in sorted(faults))
@@ -158,6 +161,8 @@ def _expected(error: ValidationError) -> str:
                 [WORDS[name] for name in ([value] if isinstance(value, str) else value)]
             )
             unread = "number" in value and is_text_for_yaml(str(error.instance))
+            if words == WORDS["string"] and isinstance(error.instance, bool):
+                return f"{words} {IN_QUOTES}"
             return words + (", which YAML reads with point and sign: 1.0e-3" if unread else "")
         case "enum":
             return _any_of(value)
@@ -189,6 +194,15 @@ def _unseen(value: object, path: list[str]) -> Iterator[str]:
             yield from _unseen(below, [*path, str(number)])
     elif isinstance(value, str) and (found := unseen_character(value.replace("\n", ""))):
         yield f"{'.'.join(path)} holds the control character {found}, expected text"
+
+
+def _names_without_quotes(settings: dict, path: list[str]) -> Iterator[str]:
+    """Yield a sentence for each name that YAML read as true or false, such as the column no."""
+    for key, below in settings.items():
+        if isinstance(key, bool):
+            yield f"{'.'.join([*path, str(key)])} is true or false, expected a name {IN_QUOTES}"
+        elif isinstance(below, dict):
+            yield from _names_without_quotes(below, [*path, str(key)])
 
 
 def _keys_twice(node: yaml.Node, path: list[str], known: set[int]) -> Iterator[str]:
