@@ -125,7 +125,8 @@ def test_correct_and_pass_exclude_nothing(tmp_path):
 def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
     file = write(tmp_path / "a.csv", "S1 A fail - - f1")
     text = file.read_text().replace(",", ";")
-    file.write_text(text, encoding="utf-8-sig")
+    emptied = ";" * text.partition("\n")[0].count(";")
+    file.write_text(f"{text.rstrip()}\n{emptied}\n", encoding="utf-8-sig")
     assert failed(read_ratings([file]), DIGESTS, "any").scans == {"S1"}
 
 

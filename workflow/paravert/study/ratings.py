@@ -95,10 +95,11 @@ class Failed:
 def read_ratings(files: Iterable[Path]) -> list[Rating]:
     """Read the files of ratings that the review page exports, one per rater, and return all ratings.
 
-    Raises InputError for a file that may not be read, is not UTF-8 or lacks a column, for an unknown
-    verdict, muscle or side, for a side without a muscle, for a row without scan, rater or fingerprint,
-    for a fingerprint that a spreadsheet turned into a number, for a scan, muscle and side that is rated
-    twice, for a file of several raters, and for a rater with two files.
+    Lines without a value are left out. Raises InputError for a file that may not be read, is not UTF-8
+    or lacks a column, for an unknown verdict, muscle or side, for a side without a muscle, for a row
+    without scan, rater or fingerprint, for a fingerprint that a spreadsheet turned into a number, for a
+    scan, muscle and side that is rated twice, for a file of several raters, and for a rater with two
+    files.
     """
     found: list[Rating] = []
     for file in files:
@@ -127,6 +128,8 @@ def _read_file(file: Path) -> list[Rating]:
     ratings = []
     for row in reader:
         values = {name: row[name] or "" for name in COLUMNS if name != "time"}
+        if not any(values.values()):  # a line that was emptied in a spreadsheet
+            continue
         rating = Rating(**values, file=str(file))
         fault = _fault_of(rating)
         key = (rating.scan, rating.muscle, rating.side)
