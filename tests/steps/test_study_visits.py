@@ -12,7 +12,7 @@ from one_slice_shards import write_shard
 from paravert import codebook, tables
 from paravert.study.accuracy import held_out_rows, table1_iou
 from paravert.study.centiles import centile_frame, fit_centiles, z_scores
-from paravert.study.change import change_table
+from paravert.study.change import MEASURES, change_table
 from paravert.study.cohort import gather_cohort
 from paravert.study.covariates import with_model_covariates
 from paravert.study.data_frames import read_by_scan, read_frame
@@ -202,7 +202,7 @@ def cohort(tmp_path):
 def test_change_per_year_is_a_table(cohort, tmp_path):
     write_tables(cohort, tmp_path / "tables", 20)
     change = pd.read_csv(tmp_path / "tables/change.csv")
-    assert len(change) == 12 * 8 * 3
+    assert len(change) == 12 * 8 * 6
     area = change[change.measure == "csa_mean_mm2"]
     assert np.allclose(area.change_per_year, 5.0)
     assert set(area.years) == {2.0}
@@ -217,7 +217,7 @@ def test_change_without_years_has_no_rate(cohort):
         read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
     )
     change = change_table(muscles, subjects.drop(columns="years_since_first"))
-    assert change.change.notna().all()
+    assert change.change.notna().groupby(change.measure).all()[list(MEASURES)].all()
     assert change[["years", "change_per_year"]].isna().all(axis=None)
 
 
@@ -242,7 +242,40 @@ def test_a_short_interval_has_a_change_but_no_rate(cohort, years, rate, shown):
     text = change_text(change).reset_index()
     assert set(text["Years"]) == {shown}
     assert set(text["Change per year"]) == {"–"} or rate
-    assert set(text["Measure"]) == {"CSA, mm²", "Volume, ml", "Fat fraction, percentage points"}
+    assert set(text["Measure"]) == {
+        f"{name}, {unit}"
+        for name, unit in (
+            ("CSA at the standard level", "mm²"),
+            ("Fat fraction at the standard level", "percentage points"),
+            ("CSA, all slices", "mm²"),
+            ("Volume, all slices", "ml"),
+            ("Fat fraction, all slices", "percentage points"),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "later", "is_same"),
+    [
+        ("coverage_mm", lambda length: 0.91 * length, True),
+        ("coverage_mm", lambda length: 1.12 * length, False),
+        ("level_to", lambda level: level + 0.4, True),
+        ("level_from", lambda level: level - 0.6, False),
+    ],
+)
+def test_a_longer_stack_is_no_growth(cohort, name, later, is_same):
+    muscles, subjects = (
+        read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
+    )
+    muscles = muscles.assign(level_from=2.0, level_to=5.0, coverage_mm=120.0)
+    muscles = muscles.assign(csa_at_level_mm2=900.0, volume_l3_l5_ml=70.0)
+    of_second = muscles["visit"] == "2"
+    muscles.loc[of_second, name] = later(muscles.loc[of_second, name])
+    change = change_table(muscles, subjects).set_index("measure").change
+    for measure in ("csa_mean_mm2", "volume_ml", "fat_fraction"):
+        assert change[measure].notna().all() == is_same
+        assert change[measure].isna().all() != is_same
+    assert (change[["csa_at_level_mm2", "volume_l3_l5_ml"]] == 0).all()
 
 
 def test_descriptions_have_one_scan_per_subject(cohort, tmp_path):
@@ -345,8 +378,8 @@ def test_the_report_shows_the_mean_change_per_year(cohort):
         read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
     )
     shown = change_text(change_table(muscles, subjects)).reset_index()
-    assert len(shown) == 24
-    area = shown[shown.Measure.str.contains("mm")]
+    area = shown[shown.Measure == "CSA, all slices, mm²"]
+    assert len(area) == 8
     assert set(area["Change"]) == {"10 ± 0 (12)"}
     assert set(area["Change per year"]) == {"5 ± 0 (12)"}
     assert set(area["Years"]) == {"2.0 ± 0.0 (12)"}

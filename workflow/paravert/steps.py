@@ -40,7 +40,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 19,
     "fit_centiles": 6,
-    "write_tables": 17,
+    "write_tables": 18,
     "draw_figures": 16,
     "write_report": 18,
     "write_review": 6,

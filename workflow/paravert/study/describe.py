@@ -17,7 +17,7 @@ from paravert.study.accuracy import (
     held_out_rows,
     table1_iou,
 )
-from paravert.study.change import MEASURES, change_table
+from paravert.study.change import MEASURES, RANGE_COLUMNS, RANGE_MEASURES, change_table
 from paravert.study.data_frames import by_sex, read_frame, write_csv
 from paravert.study.published_values import read_published
 from paravert.study.reliability import (
@@ -47,7 +47,8 @@ log = logging.getLogger(__name__)
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
-    *AT_LEVEL,
+    *RANGE_MEASURES,
+    *RANGE_COLUMNS,
     *(f"fat_fraction_{method}" for method in ALL_FAT_METHODS),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}

@@ -20,6 +20,7 @@ DASH = "–"
 SEX_TITLES = {ALL_SEXES: "All", "F": "Women", "M": "Men", SEX_UNKNOWN: "Sex unknown"}
 # Names by the first of these keys that occurs in a variable's name.
 MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
+RANGE_NAMES = {"at_level": " at the standard level", "l3_l5": " from L3 to L5"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
 SELECTION_NAMES = {  # other columns of the sheet keep their names
     "sex": "Sex",
@@ -199,6 +200,10 @@ def _measure(name: str) -> str | None:
     return next((measure for key, measure in MEASURE_NAMES.items() if key in name), None)
 
 
+def _range(name: str) -> str:
+    return next((words for key, words in RANGE_NAMES.items() if key in name), ", all slices")
+
+
 def _mean_sd_range(row: pd.Series) -> str:
     """Return "mean ± SD (lowest to highest)"; a single value alone, a range only if it is told."""
     if row["n"] < 2 or pd.isna(row["lowest"]):
@@ -329,7 +334,7 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
     for (measure, muscle, side), own in known.groupby(["measure", "muscle", "side"], sort=False):
         unit = str(own["unit"].iloc[0])
         row = {
-            "Measure": f"{_measure(measure)}, {_difference_unit(unit)}",
+            "Measure": f"{_measure(measure)}{_range(measure)}, {_difference_unit(unit)}",
             "Muscle": _words(muscle),
             "Side": side,
         }
