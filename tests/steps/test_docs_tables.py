@@ -49,12 +49,14 @@ def simulated_rows():
     for name, found in rows.items():
         for row in found:
             row |= {"site": site[row["subject"]], "visit": "1"}
+            if name == "muscles":
+                row |= {"volume_l3_l5_ml": 0.6 * row["volume_ml"], "volume_l3_l5_reason": None}
             if "csa_mean_mm2" in row and row["site"] == "south":
                 row["csa_mean_mm2"] += LARGER_SITE_MM2
         again = [row | {"visit": "2"} for row in found if int(row["subject"][1:]) % 4 == 0]
         for row in again:
             if name == "muscles":
-                row["volume_ml"] *= GROWTH
+                row["volume_l3_l5_ml"] *= GROWTH
         rows[name] = found + again
     for row in rows["subjects"] + rows["ledger"]:
         row["years_since_first"] = YEARS if row["visit"] == "2" else 0.0
@@ -190,7 +192,7 @@ def test_9_change_between_visits(asked):
     twice = {row["subject"] for row in simulated_rows()["subjects"] if row["visit"] == "2"}
     assert (found["change", "count"] == len(twice)).all()
     first = read("muscles")[lambda frame: frame.subject.isin(twice)]
-    expected = (GROWTH - 1) * first.groupby(["muscle", "side"]).volume_ml.mean()
+    expected = (GROWTH - 1) * first.groupby(["muscle", "side"]).volume_l3_l5_ml.mean()
     for key, row in found.iterrows():
         assert row["change", "mean"] == pytest.approx(expected[key])
         assert row["per_year", "mean"] == pytest.approx(expected[key] / YEARS)
