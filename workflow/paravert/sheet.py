@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from paravert import codebook
 from paravert.anatomy import USUAL_LUMBAR
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
 SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
@@ -82,7 +82,8 @@ class Sheet(NamedTuple):
     {column: text} for columns in `types`, from another worksheet of the workbook. dated: whether the
     column years_since_first was computed from the column date. doubts: sentences on other columns that
     may be misspelt ones of paravert, on numbers that may have separators of thousands, on words in two
-    spellings, and on dates or years_since_first of visits that are not used.
+    spellings, on visits of one subject with two sexes, and on dates or years_since_first of visits that are
+    not used.
     """
 
     rows: list[dict[str, str]]
@@ -169,9 +170,6 @@ def read_sheet(
         faults += _part_faults(columns, labels, lines)
     told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
     faults += [Fault(line, labels["subject"], fault) for line, fault in told]
-    if any(columns.get("visit", ())):
-        told = _two_sexes(columns.get("subject", []), columns.get("sex", []), lines)
-        faults += [Fault(line, labels["sex"], fault) for line, fault in told]
     first = columns.get("truth") or [""] * len(rows)
     faults += [
         Fault(line, labels["truth2"], "second masks alone, expected the first in the column truth")
@@ -194,6 +192,7 @@ def read_sheet(
         *_doubts(types, columns),
         *_grouped_numbers(types, columns),
         *_spellings(types, columns),
+        *_two_sexes(columns),
         *doubts,
     )
     return Sheet(resolved, types, encoding, own, dated, doubts)
@@ -446,19 +445,17 @@ def _repeated(
     return faults
 
 
-def _two_sexes(
-    subjects: Sequence[str], sexes: Sequence[str], lines: Sequence[int]
-) -> list[tuple[int, str]]:
-    """Return line and fault of visits with another sex than an earlier one of the subject."""
-    faults = []
-    first: dict[str, tuple[int, str]] = {}
-    for line, subject, sex in zip(lines, subjects, sexes, strict=False):
-        if subject and sex in SEX_CODES.values():
-            known, told = first.setdefault(subject, (line, sex))
-            if told != sex:
-                fault = f"{sex}, but {told} for {_shown(subject)} on line {known}, expected one sex"
-                faults.append((line, fault))
-    return faults
+def _two_sexes(columns: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return a sentence on subjects whose visits have two sexes; () without any."""
+    sexes: dict[str, set[str]] = {}
+    for subject, sex in zip(columns["subject"], columns.get("sex", ()), strict=False):
+        sexes.setdefault(subject, set()).add(sex)
+    both = [subject for subject, found in sexes.items() if {"F", "M"} <= found]
+    told = (
+        f"column sex: F in one visit and M in another ({some_of(both)}), expected one sex; "
+        "models count them as both"
+    )
+    return (told,) if both else ()
 
 
 def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
