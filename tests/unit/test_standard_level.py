@@ -10,7 +10,7 @@ from paravert.study.standard_level import (
     level_coverage,
     standard_level,
     standard_number,
-    too_few,
+    too_few_at_level,
 )
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
@@ -43,7 +43,7 @@ def test_areas_are_compared_at_the_level_that_four_fifths_of_the_subjects_have(c
     assert level.shown == ("L3/4" if used else "all slices")
     assert ("At L3/4" in level.note) == used
     assert ("80 % are needed" in level.note) == (0 < covered < 8)
-    assert (too_few(covered, 10) == "") == used
+    assert (too_few_at_level(covered, 10) == "") == used
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,11 @@ def main(arguments: list[str]) -> int:
     arguments: name of the command (a key of COMMANDS) and its options, without the program's name;
     empty, -h or --help prints the list of commands. A command that succeeds does not return: Typer
     raises SystemExit with code 0, and with code 2 for faulty options, 130 after Ctrl-C, 1 if nobody
-    reads its output any more (closed pipe). Returns 0 after --help; 1 if a worker process died, a
-    disk is full or read-only, access to a file is denied, or a path among the arguments is missing,
-    or a folder in place of a file or the reverse; 2 for a faulty input (InputError), an unknown command, or no arguments. The list of
-    commands goes to stdout, for an unknown command to stderr like all messages. Other exceptions are
-    not caught.
+    reads its output any more (closed pipe). Returns 0 after --help; 1 if a worker process died, a disk
+    is full or read-only, access to a file is denied, or a path among the arguments is missing, or a
+    folder in place of a file or the reverse; 2 for a faulty input (InputError), an unknown command, or
+    no arguments. The list of commands goes to stdout, for an unknown command to stderr like all
+    messages. Other exceptions are not caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())

@@ -40,8 +40,8 @@ from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import MIXED, NETWORK, SHEET
 
 log = logging.getLogger(__name__)
-NO_IMAGES = "its converted images are gone; run again with --forcerun convert_dicom"
 
+NO_IMAGES = "its converted images are gone; run again with --forcerun convert_dicom"
 NO_MUSCLE = (
     "the network found no muscle in any slice: another part of the body, or a wrong pixel spacing?"
 )

@@ -37,7 +37,7 @@ from paravert.study.marginal_model import (
 )
 from paravert.study.result_tables import NO_FAMILY
 from paravert.study.scans import scan_keys
-from paravert.study.standard_level import too_few
+from paravert.study.standard_level import too_few_at_level
 from paravert.study.summary import counted
 
 FAT = "fat_fraction"
@@ -476,14 +476,16 @@ def fit_model(
     pooled (`covariates.without_small_categories`); muscles whose outcome does not vary; and muscles
     whose regression cannot be fitted, unless that is so for the others, too. From SPLINE_SUBJECTS (100)
     on age is a spline, unless it has at most SPLINE_DF + 1 (4) different values. An outcome at a level
-    (LEVEL_OUTCOMES) is fitted only if enough subjects have it (`too_few`), because scans cover
+    (LEVEL_OUTCOMES) is fitted only if enough subjects have it (`too_few_at_level`), because scans cover
     different ranges. An outcome by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column
     level; a level is left out of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it.
     The fit of the result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     at_level = outcome in LEVEL_OUTCOMES
-    if at_level and (note := too_few(rows["subject"].nunique(), data["subject"].nunique())):
+    if at_level and (
+        note := too_few_at_level(rows["subject"].nunique(), data["subject"].nunique())
+    ):
         return FittedModel(model, outcome, rows, None, note)
     covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]

@@ -24,7 +24,7 @@ from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
 from paravert.study.standard_level import (
     ALL_SLICES,
     level_of_metadata,
-    too_few,
+    too_few_at_level,
 )
 from paravert.subject_folder import LABELS_FOLDER, SubjectFolder
 from paravert.tables import NOT_LABELLED
@@ -165,7 +165,7 @@ def label_agreement(
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]
     known = min(areas.loc[areas[name].notna(), "subject"].nunique() for name in names)
-    if standard and not too_few(known, areas["subject"].nunique()):
+    if standard and not too_few_at_level(known, areas["subject"].nunique()):
         measures = {standard: "csa_at_level_mm2"} | measures
     rows = []
     for (level, measure), (label, own_dice) in product(

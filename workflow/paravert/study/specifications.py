@@ -27,7 +27,7 @@ from paravert.study.inference import (
 from paravert.study.level_areas import weights_at_level
 from paravert.study.result_tables import MODEL_ESTIMATOR
 from paravert.study.scans import sampled_subjects, scan_keys, scan_names
-from paravert.study.standard_level import ALL_SLICES, too_few
+from paravert.study.standard_level import ALL_SLICES, too_few_at_level
 from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED
 
 MOST_SUBJECTS = 2_000  # a larger cohort is sampled: each of some 100 ways is a model of its own
@@ -212,12 +212,12 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
     """Yield a row per effect and muscle.
 
     fat: by scan, muscle and side. whole: likewise, of all slices; without enough of these subjects at
-    the level (`too_few`) the row is a note.
+    the level (`too_few_at_level`) the row is a note.
     """
     known, of_all = (
         values.dropna().index.get_level_values("subject").nunique() for values in (fat, whole)
     )
-    if of_all and (note := too_few(known, of_all)):
+    if of_all and (note := too_few_at_level(known, of_all)):
         yield way.choices() | {"note": note}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))

@@ -135,7 +135,7 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
     return StandardLevel(name, muscles["subject"].nunique(), at_level.nunique(), covered)
 
 
-def too_few(known: int, subjects: int) -> str:
+def too_few_at_level(known: int, subjects: int) -> str:
     """Return a note if too few subjects have a value at the standard level; "" if enough have.
 
     known: number of subjects with a value there; enough are LEAST_COVERED (80 %) of subjects, the number
