@@ -25,11 +25,10 @@ def cleaned(
     labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. apart_mm: distance (mm)
     between adjacent slices. keep_largest: set all 3-D components of a label (connected through faces of
     voxels) to background, except the largest and those that continue it beyond its first or last slice
-    or across a gap of slices (`main_part`), or, where slices lie more than 25 mm apart, the
-    largest in each slice (`largest_of_slices`).
-    fill_holes: then give background that a label encloses within a slice to that label. Cleaned: same
-    dtype and axes as labels. Changed: int64 (8,), pixels removed from a label plus pixels added to it,
-    over all slices; entry k is of label k + 1 (anatomy.LABELS).
+    or across a gap of slices (`main_part`), or, where slices lie more than 25 mm apart, the largest in
+    each slice (`largest_of_slices`). fill_holes: then give background that a label encloses within a
+    slice to that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed
+    from a label plus pixels added to it, over all slices; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)

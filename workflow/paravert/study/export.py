@@ -59,7 +59,7 @@ def export_tables(
         for resource in package["resources"]:
             source = cohort / resource["path"]
             file = folder / f"{resource['name']}.{suffix}"
-            with damage_told(source), whole_file(file) as draft:
+            with whole_file(file) as draft, damage_told(source):
                 if name == "csv":
                     _write_csv(draft, source)
                 else:
